@@ -1,18 +1,23 @@
 """Measure the ranking of the test set's size (17,611 x 17,611 x 1,280): memory beside the inputs, and speed against torch.mm.
 
-Call `python -m tests.bench.bench_ranking`; OMP_NUM_THREADS sets the threads of both measurements. Linux only (reads /proc).
+Call `python -m tests.bench.bench_ranking`; OMP_NUM_THREADS sets the threads of both measurements, and both are the best of the same
+number of runs. With as many threads as cores the figures mean something on an idle machine only: every parallel loop waits for its
+slowest thread, and the ranking has more of them than one large product. `load` tells. Linux only (reads /proc).
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 QUERIES = GALLERY = 17_611
 DIMENSIONS = 1_280
 TOP = 10
 MEMORY_BYTES = 2**28
 SQUARE = 4_096
+RUNS = 3
 LIMIT_GIB = 1.5
 LIMIT_RATIO = 0.5
 
@@ -26,7 +31,7 @@ def measure() -> dict:
 
 
 def measure_here() -> dict:
-    """The same in this process: rank once, then time large squares with the same threads."""
+    """The same in this process: rank, then time large squares with the same threads."""
     import torch
 
     from lib import runtime
@@ -36,15 +41,16 @@ def measure_here() -> dict:
     generator = torch.Generator().manual_seed(0)
     texts = torch.randn(QUERIES, DIMENSIONS, generator=generator)
     images = torch.randn(GALLERY, DIMENSIONS, generator=generator)
-    before = _status_bytes("VmRSS")
-    begin = time.perf_counter()
-    indices, _ = ranking.top_k(texts, images, TOP, memory_bytes=MEMORY_BYTES)
-    seconds = time.perf_counter() - begin
+    load, before = os.getloadavg()[0], _status_bytes("VmRSS")
+    seconds = _best_seconds(lambda: ranking.top_k(texts, images, TOP, memory_bytes=MEMORY_BYTES))
     peak = _status_bytes("VmHWM")
-    assert indices.shape == (QUERIES, TOP)
-    rate, square = 2 * QUERIES * GALLERY * DIMENSIONS / seconds, _square_rate()
+    left, right = torch.randn(SQUARE, SQUARE), torch.randn(SQUARE, SQUARE)
+    torch.mm(left, right)  # the first product also sets up its threads
+    square = 2 * SQUARE**3 / _best_seconds(lambda: torch.mm(left, right))
+    rate = 2 * QUERIES * GALLERY * DIMENSIONS / seconds
     return {
         "threads": torch.get_num_threads(),
+        "load": round(load, 2),
         "seconds": round(seconds, 2),
         "peak_gib_above_inputs": round((peak - before) / 2**30, 3),
         "ranking_gflops": round(rate / 1e9, 1),
@@ -53,18 +59,13 @@ def measure_here() -> dict:
     }
 
 
-def _square_rate() -> float:
-    """Operations per second of the best of three float32 products of large squares, the first one thrown away."""
-    import torch
-
-    left, right = torch.randn(SQUARE, SQUARE), torch.randn(SQUARE, SQUARE)
-    torch.mm(left, right)
+def _best_seconds(run: Callable[[], object]) -> float:
     times = []
-    for _ in range(3):
+    for _ in range(RUNS):
         begin = time.perf_counter()
-        torch.mm(left, right)
+        run()
         times.append(time.perf_counter() - begin)
-    return 2 * SQUARE**3 / min(times)
+    return min(times)
 
 
 def _status_bytes(field: str) -> int:

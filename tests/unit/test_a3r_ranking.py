@@ -119,7 +119,7 @@ def test_shards_of_dense_features_merge_to_exactly_the_whole_ranking():
 
 
 def test_ranges_are_split_without_gap_and_nearly_equally():
-    assert ranking.split_range(10, 3) == [range(0, 3), range(3, 6), range(6, 10)]
+    assert ranking.split_range(10, 3) == [range(3), range(3, 6), range(6, 10)]
 
 
 def broken(shard: ranking.Shard, indices: list[list[int]]) -> ranking.Shard:
@@ -169,8 +169,7 @@ UPPER, LOWER = shards_of(EYE[:2], EYE, 2, 2, 1)
         ),
         (
             lambda: ranking.merge_shards([FIRST, SECOND, SECOND], 2, queries=1, gallery=4),
-            "the shards do not cover 4 pictures exactly once: 2 to 4 are there twice or too many; "
-            "rank what is missing, drop what is extra",
+            "the shards do not cover 4 pictures exactly once: 2 to 4 are there twice or too many; rank what is missing, drop what is extra",
         ),
         (
             lambda: ranking.merge_shards([LOWER], 2, queries=2, gallery=4),

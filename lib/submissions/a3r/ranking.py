@@ -8,8 +8,9 @@ next score lies within float32's error of the k-th, is ranked against the whole 
 pictures x dimensions floats and needed 10 GB per 200 pictures (a3r specification, section 5).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,9 +20,10 @@ from lib.errors import DataError
 
 SPARE = 16  # candidates beyond k; the gap from the k-th to the last of them is what proves a list complete
 
-# Upper bounds, because more memory makes it slower. Measured on one core: 512 x 8,192 scores reach 0.97 of torch.mm's rate, and
-# topk takes a quarter of its time over 1,024 columns; candidates are rescored six times faster while their copies stay in cache.
-BLOCK_CELLS, BLOCK_COLUMNS, CACHED_BYTES = 2**22, 2**13, 2**22
+# Upper bounds, because more memory makes it slower: on one core 512 x 8,192 scores reach 0.97 of torch.mm's rate, and topk takes
+# a quarter of its time over 1,024 columns. Pairs are rescored in parts that stay near the cache, yet are few: every part is a
+# handful of parallel loops, and each of them waits for its slowest thread when other programs hold the cores.
+BLOCK_CELLS, BLOCK_COLUMNS, PAIR_BYTES = 2**22, 2**13, 2**24
 # What torch's faster settings add: factors rounded to 11 bits (TF32; open_clip_train switches it on) or to 8 bits (bfloat16).
 PRECISION_LOSS = {"highest": 0.0, "high": 2**-9, "medium": 2**-6}
 
@@ -53,7 +55,7 @@ def split_range(count: int, parts: int) -> list[range]:
     if not 1 <= parts <= count:
         raise DataError(f"{count} items cannot be split into {parts} shards; ask for 1 to {count}")
     edges = [count * part // parts for part in range(parts + 1)]
-    return [range(start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+    return [range(start, stop) for start, stop in pairwise(edges)]
 
 
 def rank_shard(
@@ -65,7 +67,7 @@ def rank_shard(
     texts, images = normalize(texts.float(), dim=1), normalize(images.float(), dim=1)
     size = min(k, len(images))
     candidates, proposed = _propose(texts, images, min(size + SPARE, len(images)), memory_bytes)
-    indices, scores = _decide(texts, images, candidates, size, memory_bytes)
+    indices, scores = _decide(texts, images, (candidates, proposed), size, memory_bytes)
     if candidates.shape[1] < len(images):
         margin = _rounding(texts.shape[1])
         open_rows = torch.nonzero(proposed[:, -1] >= scores[:, -1] - margin).flatten()
@@ -180,21 +182,27 @@ def _block(queries: int, gallery: int, count: int, memory_bytes: int) -> tuple[i
     return max(1, min(queries, cells // columns)), columns
 
 
-def _decide(texts: Tensor, images: Tensor, candidates: Tensor, size: int, memory_bytes: int) -> tuple[Tensor, Tensor]:
-    """Order the candidates (Q, C) by exact cosine, then position, and keep `size` of them."""
-    scores = torch.empty(candidates.shape, device=texts.device)
-    step = max(
-        1, min(memory_bytes, CACHED_BYTES) // (24 * candidates.shape[1] * texts.shape[1])
-    )  # float32 gathered, two in float64
-    for start in range(0, len(texts), step):
-        rows = slice(start, start + step)
-        scores[rows] = _exact(texts[rows, None, :], images[candidates[rows]])
+def _decide(
+    texts: Tensor, images: Tensor, proposal: tuple[Tensor, Tensor], size: int, memory_bytes: int
+) -> tuple[Tensor, Tensor]:
+    """Order the candidates (Q, C), whose float32 scores descend, by exact cosine, then position, and keep `size` of them."""
+    candidates, proposed = proposal
+    # A candidate further below than the errors of two scores cannot pass the `size` candidates above it.
+    rows, places = (proposed >= proposed[:, size - 1 : size] - 2 * _rounding(texts.shape[1])).nonzero(as_tuple=True)
+    scores = torch.full(candidates.shape, -torch.inf, device=texts.device)
+    scores[rows, places] = _exact(texts, images, (rows, candidates[rows, places]), memory_bytes)
     return _ordered(candidates, scores, size)
 
 
-def _exact(texts: Tensor, images: Tensor) -> Tensor:
-    """Cosines of unit vectors (..., D), summed in float64 pair by pair and rounded to float32."""
-    return (texts.double() * images.double()).sum(dim=-1).float()
+def _exact(texts: Tensor, images: Tensor, pairs: tuple[Tensor, Tensor], memory_bytes: int) -> Tensor:
+    """Cosines (P,) of P pairs (query, picture) of unit vectors, each summed by itself in float64 and rounded to float32."""
+    rows, columns = pairs
+    scores = torch.empty(len(rows), device=texts.device)
+    step = max(1, min(memory_bytes, PAIR_BYTES) // (32 * texts.shape[1]))  # a pair: two rows of float32, three of float64
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        scores[part] = (texts[rows[part]].double() * images[columns[part]].double()).sum(dim=1)
+    return scores
 
 
 def _ordered(indices: Tensor, scores: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -218,10 +226,6 @@ def _settle(texts: Tensor, images: Tensor, rows: Tensor, found: tuple[Tensor, Te
         product = texts[block] @ images.T  # (step, G)
         for row, line in zip(block.tolist(), product, strict=True):
             near = torch.nonzero(line >= scores[row, -1] - margin).flatten()
-            exact = torch.cat([_exact(texts[row], images[part]) for part in _parts(near, texts.shape[1], memory_bytes)])
+            exact = _exact(texts, images, (torch.full_like(near, row), near), memory_bytes)
             best = _ordered(near[None], exact[None], indices.shape[1])
             indices[row], scores[row] = best[0][0], best[1][0]
-
-
-def _parts(near: Tensor, dimensions: int, memory_bytes: int) -> Iterator[Tensor]:
-    yield from near.split(max(1, memory_bytes // (24 * dimensions)))
