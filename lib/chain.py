@@ -1,0 +1,113 @@
+"""The chain of stages of one run: each stage's identity, its place in the store, and whether it is done.
+
+The notebooks' front door (`lib.stages`), the runner and `plan` all ask here, so that they see the same.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib import files, identity, inputs, paths, store
+from lib.config import Resolved
+from lib.errors import MissingInput
+from lib.identity import Identity
+from lib.records import StageRecord
+
+
+@dataclass(frozen=True)
+class Link:
+    """One stage of the chain.
+
+    `reads` names what it takes in: earlier stages, "data", "base". `identity` is None while something of that is still to be made;
+    `waits_for` then says what. `record` is there once the stage is done and its results are what the record says.
+    """
+
+    submission: str
+    stage: str
+    module: str
+    reads: tuple[str, ...]
+    identity: Identity | None
+    waits_for: str = ""
+    record: StageRecord | None = None
+
+    @property
+    def place(self) -> Path:
+        """The stage's folder in the store. Raises MissingInput while its identity is not known."""
+        if self.identity is None:
+            raise MissingInput(f"{self.submission}: {self.stage} waits for {self.waits_for}")
+        return store.folder(self.submission, self.stage, self.identity.key)
+
+
+def module_of(submission: str, stage: str) -> str:
+    """The module with the stage's verbs: the submission's own, or the shared one for what the paper does not have."""
+    own = f"lib.submissions.{submission}.{stage}"
+    return own if identity.exists(own) else f"lib.{stage}"
+
+
+def links(resolved: Resolved, *, until: str = paths.STAGES[-1], by_hand: bool = False, rehash: bool = False) -> dict[str, Link]:
+    """The chain up to and including `until`.
+
+    `by_hand` also counts results that a person made with cells of her own beside the notebook's; `rehash` reads every result again
+    instead of trusting size and time of unchanged files.
+    """
+    chain: dict[str, Link] = {}
+    for stage in paths.STAGES[: paths.STAGES.index(until) + 1]:
+        chain[stage] = _link(resolved, stage, chain, by_hand, rehash)
+    return chain
+
+
+def require(chain: dict[str, Link], stage: str) -> Link:
+    """The stage's link, everything it reads being there. Raises MissingInput that names the notebook to run first."""
+    link = chain[stage]
+    for name in link.reads:
+        if name not in chain or chain[name].record is not None:
+            continue
+        reason = changes(chain[name]) or "not run yet with these settings"
+        number = paths.relative(paths.notebook(name))
+        raise MissingInput(f"{link.submission}: {stage} reads {name}, which has no result here ({reason}); run {number} first")
+    return link
+
+
+def changes(link: Link) -> str:
+    """Which fields of the identity differ from the stage's last result, in words; empty if there is no other result."""
+    if link.identity is None:
+        return f"waits for {link.waits_for}"
+    older = store.newest_identity(link.submission, link.stage, other_than=link.identity.key)
+    found = identity.differences(older, link.identity.fields()) if older else []
+    return "; ".join(found[:4]) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
+
+
+def progress(link: Link) -> dict | None:
+    """How far an unfinished attempt at this stage came ({"step", "of", "unit"}), or None."""
+    if link.identity is None or link.record is not None:
+        return None
+    path = link.place / store.PROGRESS
+    return files.read_json(path) if path.is_file() else None
+
+
+def _link(resolved: Resolved, stage: str, chain: dict[str, Link], by_hand: bool, rehash: bool) -> Link:
+    module = module_of(resolved.submission, stage)
+    reads = identity.constant(module, "READS")
+    taken: dict[str, str] = {}
+    for name in reads:
+        found = _input(resolved, name, chain)
+        if found is None:
+            return Link(resolved.submission, stage, module, reads, None, waits_for=name)
+        taken[name] = found
+    known = Identity(
+        notebook=identity.notebook_digest(paths.notebook(stage)),
+        modules=identity.module_digests(module),
+        settings=resolved.for_stage(stage, identity.constant(module, "SETTINGS")).dump(),
+        inputs=taken,
+        environment=identity.environment(module),
+    )
+    place = store.folder(resolved.submission, stage, known.key)
+    record = store.finished(place, by_hand=by_hand, rehash=rehash)
+    return Link(resolved.submission, stage, module, reads, known, record=record)
+
+
+def _input(resolved: Resolved, name: str, chain: dict[str, Link]) -> str | None:
+    """The digest of one input, or None while it is not there."""
+    if name not in chain:
+        return inputs.digest(resolved, name)
+    record = chain[name].record
+    return None if record is None else record.result_digest

@@ -1,0 +1,247 @@
+"""Run the stages of a submission in order through papermill: skip what is done, resume what broke, stop at the first failure.
+
+Parameters are checked before a kernel starts (papermill runs on with a misspelt one), the kernel is tied to this process, and a
+stage counts as done only by its own record (`lib.store`).
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib import chain, files, identity, inputs, paths, runs, store
+from lib.chain import Link
+from lib.config import Resolved
+from lib.errors import ConfigError, StageFailed
+from lib.records import StageRecord
+from lib.stages import DRIVER, HELD
+
+KERNEL = "python3"
+TICK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a person watching a run wants to know; `kind` is "start", "tick", "hit" or "done"."""
+
+    kind: str
+    stage: str
+    number: int
+    of: int
+    seconds: float = 0.0
+    left: float | None = None
+    line: str = ""
+
+
+Listener = Callable[[Event], None]
+
+
+def run(
+    resolved: Resolved, *, stages: tuple[str, ...] = paths.STAGES, new: bool = False, tag: str = "", listener: Listener = print
+) -> Path:
+    """Bring the stages up to date and return the run folder.
+
+    Continues the newest run with these settings, unless `new` or its results come from other code; then a new folder is made.
+    Raises StageFailed at the first stage that fails; nothing after it is run.
+    """
+    folder = None if new else _continuable(resolved)
+    folder = folder or runs.create(resolved, tag=tag)
+    with _interruptible():
+        for number, stage in enumerate(stages, start=1):
+            tell = _teller(listener, stage, number, len(stages), _time_left(resolved, stages[number - 1 :]))
+            record, hit = bring_up_to_date(resolved, stage, folder, tell)
+            left = _time_left(resolved, stages[number:])
+            listener(Event("hit" if hit else "done", stage, number, len(stages), record.seconds, left))
+    return folder
+
+
+def bring_up_to_date(resolved: Resolved, stage: str, folder: Path, tell: Callable[[str, str], None]) -> tuple[StageRecord, bool]:
+    """Run one stage unless it is done: (its record, whether it was a hit). Another process making it is waited for."""
+    earlier = chain.links(resolved, until=stage)
+    link = chain.require(earlier, stage)
+    if link.record is None:
+        tell("start", "")
+        inputs.prepare(resolved, link.reads)
+        link = chain.require(chain.links(resolved, until=stage), stage)
+    hit = link.record is not None
+    record = link.record or _execute(resolved, link, folder, tell)
+    runs.attach(folder, stage, link.place, record, hit=hit)
+    return record, hit
+
+
+def expected_seconds(resolved: Resolved, stage: str) -> float | None:
+    """How long the stage took last: here with the same profile, or in the kept run; None where there is no such record."""
+    for folder in [*reversed(runs.found(resolved.submission)), paths.best() / resolved.submission]:
+        content = runs.read(folder) if (folder / runs.RUN_FILE).is_file() else {"profile": ""}
+        entry = content["stages"].get(stage, {}) if content["profile"] == resolved.profile else {}
+        if entry.get("status") == "done":
+            return float(entry["seconds"])
+    return None
+
+
+def check_parameters(notebook: Path, given: dict[str, object]) -> None:
+    """Refuse parameters the notebook does not declare in its `parameters` cell: names only, no name can carry code.
+
+    Raises ConfigError that lists the declared ones.
+    """
+    cell = next((one for one in identity.code_cells(notebook) if "parameters" in one["tags"]), {"source": ""})
+    declared = [line.split("=")[0].strip() for line in cell["source"].splitlines() if "=" in line]
+    unknown = [name for name in given if name not in declared or not name.isidentifier()]
+    if unknown:
+        raise ConfigError(f"{paths.relative(notebook)} has no parameter {unknown[0]!r}; it declares: {', '.join(declared)}")
+
+
+def execute_notebook(notebook: Path, output: Path, parameters: dict[str, object]) -> None:
+    """Run a notebook through papermill in a kernel tied to this process. Raises StageFailed with the error of the failing cell."""
+    check_parameters(notebook, parameters)
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    os.environ[DRIVER] = str(os.getpid())
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=parameters,
+            kernel_name=KERNEL,
+            progress_bar=False,
+            request_save_on_cell_execute=False,
+            shutdown_kernel="immediate",
+            kernel_manager_class=_local_kernels(),
+        )
+    except PapermillExecutionError as error:
+        what = error.evalue if _is_ours(error.ename) else f"{error.ename}: {error.evalue}"
+        raise StageFailed(f"{what.strip().splitlines()[0] if what.strip() else error.ename} [{paths.relative(output)}]") from None
+    except OSError as error:
+        raise files.disk_full(error, output.parent) from error
+    finally:
+        os.environ.pop(DRIVER, None)
+        _forget_paths(output)
+
+
+def _execute(resolved: Resolved, link: Link, folder: Path, tell: Callable[[str, str], None]) -> StageRecord:
+    """Run the stage's notebook under the lock of its identity."""
+    place = link.place
+    with files.lock(place / store.LOCK):
+        record = store.finished(place)  # another driver may have made it while this one waited for the lock
+        if record is not None:
+            return record
+        runs.detach(folder, link.stage)
+        os.environ[HELD] = link.identity.key
+        parameters = {
+            "SUBMISSION": resolved.submission,
+            "VARIANT": resolved.variant,
+            "PROFILE": resolved.profile,
+            "RUN": folder.name,
+            "OVERRIDES": " ".join(f"'{part}'" for part in resolved.overrides),
+        }
+        try:
+            with _ticking(place / "stage.log", tell):
+                execute_notebook(paths.notebook(link.stage), place / "notebook.ipynb", parameters)
+        except StageFailed as error:
+            runs.enter(folder, link.stage, "failed", key=link.identity.key, message=str(error))
+            raise StageFailed(f"{link.submission} {link.stage}: {error}") from None
+        except KeyboardInterrupt:
+            runs.enter(
+                folder, link.stage, "interrupted", key=link.identity.key, message="interrupted; the same command continues"
+            )
+            raise
+        finally:
+            del os.environ[HELD]
+        record = store.finished(place)
+    if record is None:
+        raise StageFailed(
+            f"{link.submission} {link.stage}: the notebook ended without closing its record; its last cell calls stages.finish"
+        )
+    return record
+
+
+def _continuable(resolved: Resolved) -> Path | None:
+    """The newest run with these settings, if none of its stages was made by other code than today's."""
+    folder = runs.latest(resolved)
+    if folder is None:
+        return None
+    known = {stage: link.identity.key for stage, link in chain.links(resolved).items() if link.identity is not None}
+    entries = runs.read(folder)["stages"]
+    return folder if all(entry["key"] == known.get(stage, entry["key"]) for stage, entry in entries.items()) else None
+
+
+def _time_left(resolved: Resolved, stages: tuple[str, ...]) -> float | None:
+    times = [expected_seconds(resolved, stage) for stage in stages]
+    return None if not times or any(seconds is None for seconds in times) else sum(times)
+
+
+def _teller(listener: Listener, stage: str, number: int, of: int, left: float | None) -> Callable[[str, str], None]:
+    """A function that turns what happens in one stage into events with seconds gone and seconds left."""
+    started = time.monotonic()
+
+    def tell(kind: str, line: str) -> None:
+        gone = time.monotonic() - started
+        listener(Event(kind, stage, number, of, gone, None if left is None else max(left - gone, 0.0), line))
+
+    return tell
+
+
+def _local_kernels() -> type:
+    """A kernel manager that talks to its kernel through sockets of the file system: nothing on the network, and no warning about it."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    return type("LocalKernelManager", (AsyncKernelManager,), {"transport": "ipc"})
+
+
+def _is_ours(name: str) -> bool:
+    from lib import errors
+
+    return isinstance(getattr(errors, name, None), type)
+
+
+def _forget_paths(output: Path) -> None:
+    """Take this machine's paths out of the executed notebook's papermill metadata."""
+    if not output.is_file():
+        return
+    content = files.read_json(output)
+    noted = content.get("metadata", {}).get("papermill", {})
+    for name in ("input_path", "output_path"):
+        if noted.get(name):
+            noted[name] = paths.relative(Path(noted[name]))
+    files.write_json(output, content)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C, so that whatever ends a run ends its kernel and training too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _ticking(log_file: Path, tell: Callable[[str, str], None]) -> Iterator[None]:
+    """Tell the last line of the stage's log every few seconds while the block runs."""
+    ended = threading.Event()
+
+    def tick() -> None:
+        while not ended.wait(TICK_SECONDS):
+            lines = log_file.read_text(errors="replace").splitlines() if log_file.is_file() else []
+            tell("tick", lines[-1] if lines else "")
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -1,0 +1,299 @@
+"""The notebooks' front door: open a stage of a run, hand its settings and verbs to the cells, close it with a record.
+
+A notebook run by hand in JupyterLab, by plain papermill, by `python -m lib run` or from a batch script goes through the same
+`begin` and `finish` and writes the same record.
+"""
+
+import datetime
+import importlib
+import logging
+import os
+import shutil
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from lib import chain, config, files, identity, inputs, paths, runs, runtime, show, store
+from lib.chain import Link
+from lib.config import Resolved, StageSettings
+from lib.errors import ConfigError, RecordError, StageFailed
+from lib.records import StageRecord
+from lib.runs import Run
+
+logger = logging.getLogger(__name__)
+
+DRIVER = "PODIUM_DRIVER"  # process id of the runner, set for the kernels it starts
+HELD = "PODIUM_HOLDS"  # key of the stage whose lock the runner holds for the kernel
+TINY = "Tiny profile: synthetic data and a toy model; the numbers below test the machinery, not the claim."
+
+
+@dataclass
+class _Open:
+    """What `finish` has to know about an open stage."""
+
+    link: Link
+    place: Path
+    started: str
+    clock: float
+    first_cell: int
+    held: ExitStack = field(default_factory=ExitStack)
+
+
+_open: dict[Path, _Open] = {}
+
+
+def begin(
+    stage: str, submission: str, variant: str, profile: str, run: str, overrides: str | list[str]
+) -> tuple[StageSettings, Run, ModuleType]:
+    """Open a stage: (its settings, the run, the module with its verbs).
+
+    `run` is "new", "latest" (the newest run with these settings), "best" (07 only: the kept run, read-only) or a run's name.
+    Raises ConfigError for unknown names, MissingInput naming the notebook to run first.
+    """
+    _tie_to_driver()
+    _close_others()
+    if run == "best":
+        return _begin_kept(stage, submission)
+    resolved = config.resolve(submission, variant, profile, overrides)
+    link = _require(resolved, stage)
+    folder = _run_folder(resolved, stage, run)
+    chained = chain.links(resolved, until=stage, by_hand=True)
+    for name, earlier in chained.items():
+        if earlier.record is not None and name != stage:
+            runs.attach(folder, name, earlier.place, earlier.record, hit=True)
+    opened = Run(
+        submission=submission,
+        stage=stage,
+        profile=profile,
+        folder=folder,
+        out=link.place,
+        key=link.identity.key,
+        stages={name: chained[name].place for name in link.reads if name in chained},
+        data=inputs.data_root(resolved) if "data" in link.reads else None,
+        base=inputs.base_folder(resolved) if "base" in link.reads else None,
+    )
+    opened = _open_place(opened, link)
+    runs.detach(folder, stage)
+    runs.enter(folder, stage, "running", key=link.identity.key)
+    return _hand_over(opened, link, resolved.for_stage(stage, identity.constant(link.module, "SETTINGS")), profile)
+
+
+def finish(run: Run) -> object:
+    """Close the stage: digest what it wrote, write its record last, show it in the run folder. Returns the record for display.
+
+    Raises StageFailed if a cell of the notebook was not run as it is saved, because the result would be filed under other code.
+    """
+    opened = _open.pop(run.out, None)
+    if opened is None:
+        raise StageFailed(f"{run.stage} is not open in this kernel; run the notebook from its first cell")
+    entry, extra = _cells_run(opened.link, opened.first_cell)
+    record = StageRecord(
+        submission=run.submission,
+        stage=run.stage,
+        key=run.key,
+        status="done",
+        started=opened.started,
+        seconds=round(time.monotonic() - opened.clock, 3),
+        peak_memory_mib=runtime.peak_memory_mib(),
+        entry=entry,
+        interactive=extra,
+        outputs={str(path.relative_to(run.out)): files.sha256_file(path) for path in store.result_files(run.out)},
+        versions=dict(opened.link.identity.environment),
+        hardware=runtime.hardware(),
+        git={"commit": runtime.git_state(paths.ROOT)["commit"]},
+        dropped=dict(run.dropped),
+    )
+    place, kept = _seal(run, opened, record)
+    if run.folder != run.out:
+        runs.attach(run.folder, run.stage, place, kept, hit=False)
+    logger.info("%s done in %.1f s: %d files in %s", run.stage, record.seconds, len(record.outputs), paths.relative(run.folder))
+    _stop_logging()
+    opened.held.close()
+    return show.record(
+        {
+            "stage": run.stage,
+            "status": kept.status,
+            "seconds": record.seconds,
+            "key": kept.key[:16],
+            "files": sorted(kept.outputs),
+        }
+    )
+
+
+def story(stage: str, submission: str) -> str:
+    """What this paper does in this stage and why: the paragraph of the submission's story.md, as Markdown."""
+    text = files.read_text(config.config_file(submission).with_name("story.md"))
+    sections = dict(part.split("\n", 1) for part in ("\n" + text).split("\n## ")[1:])
+    if stage not in sections:
+        raise ConfigError(f"{submission}: story.md has no section {stage!r}; it has: {', '.join(sections)}")
+    return sections[stage].strip()
+
+
+def _begin_kept(stage: str, submission: str) -> tuple[StageSettings, Run, ModuleType]:
+    """Open 07 on the kept run: its folders are read, nothing in it is written."""
+    if stage != "quick_review":
+        raise ConfigError(
+            f"RUN best is the kept run, which only 07-quick-review reads; {stage} takes new, latest or a run's name"
+        )
+    folder = runs.kept(submission)
+    content = runs.read(folder)
+    resolved = config.resolve(submission, content["variant"], content["profile"], content["overrides"])
+    module = chain.module_of(submission, stage)
+    known = identity.Identity(
+        notebook=identity.notebook_digest(paths.notebook(stage)),
+        modules=identity.module_digests(module),
+        settings=resolved.for_stage(stage, identity.constant(module, "SETTINGS")).dump(),
+        inputs={"kept": store.digest_tree(folder)},
+        environment=identity.environment(module),
+    )
+    reads = identity.constant(module, "READS")
+    link = Link(submission, stage, module, reads, known)
+    places = {name: folder / paths.numbered(name) for name in reads if (folder / paths.numbered(name)).is_dir()}
+    opened = Run(submission, stage, resolved.profile, folder, link.place, known.key, places)
+    opened = _open_place(opened, link)
+    return _hand_over(opened, link, resolved.for_stage(stage, identity.constant(module, "SETTINGS")), resolved.profile)
+
+
+def _tie_to_driver() -> None:
+    """End with the runner that started this kernel; a kernel that a person started belongs to her."""
+    if DRIVER in os.environ:
+        runtime.die_with_parent(int(os.environ[DRIVER]))
+
+
+def _close_others() -> None:
+    """Let go of stages that this kernel opened and never finished (a notebook run again from the top)."""
+    for opened in _open.values():
+        opened.held.close()
+    _open.clear()
+    _stop_logging()
+
+
+def _require(resolved: Resolved, stage: str) -> Link:
+    """The stage's link with everything it reads in place; toy data and tiny base weights are made on the way."""
+    _log_to_cell()
+    earlier = chain.links(resolved, until=stage, by_hand=True)
+    chain.require(earlier, stage)
+    inputs.prepare(resolved, earlier[stage].reads)
+    return chain.require(chain.links(resolved, until=stage, by_hand=True), stage)
+
+
+def _run_folder(resolved: Resolved, stage: str, run: str) -> Path:
+    if run not in ("new", "latest"):
+        folder = runs.named(run)
+        if not runs.same_settings(folder, resolved):
+            raise ConfigError(
+                f"run {folder.name} was made with other settings than variant {resolved.variant}, profile {resolved.profile}, "
+                f"overrides {' '.join(resolved.overrides) or 'none'}; use RUN latest or new, or its own settings"
+            )
+        return folder
+    latest = runs.latest(resolved) if run == "latest" else None
+    return latest or runs.create(resolved)
+
+
+def _open_place(run: Run, link: Link) -> Run:
+    """Lock the stage's folder and clear what does not count; a finished one is repeated beside it and compared by `finish`."""
+    held = ExitStack()
+    if os.environ.get(HELD) != run.key and not held.enter_context(files.lock(run.out / store.LOCK, wait=False)):
+        raise StageFailed(
+            f"{run.stage} with this identity is being made by another process ({paths.relative(run.out)}); wait for it"
+        )
+    out = run.out
+    if store.finished(out) is not None:
+        out = out.with_name(f"{out.name}.again")
+        shutil.rmtree(out, ignore_errors=True)
+    elif (out / store.RECORD).is_file():
+        store.clear(out)
+    out.mkdir(parents=True, exist_ok=True)
+    files.write_json(out / store.IDENTITY, link.identity.fields())
+    _open[out] = _Open(
+        link, run.out, datetime.datetime.now().isoformat(timespec="seconds"), time.monotonic(), _history_length(), held
+    )
+    fields = {name: getattr(run, name) for name in run.__dataclass_fields__}
+    return Run(**{**fields, "out": out})
+
+
+def _hand_over(run: Run, link: Link, settings: StageSettings, profile: str) -> tuple[StageSettings, Run, ModuleType]:
+    module = importlib.import_module(link.module)
+    runtime.seed_everything(settings.seed)
+    _log_to_cell(run.out / "stage.log")
+    logger.info("%s of %s, run %s, key %s", run.stage, run.submission, run.folder.name, run.key[: store.KEY_LENGTH])
+    if profile == "tiny":
+        logger.info(TINY)
+    return settings, run, module
+
+
+def _seal(run: Run, opened: _Open, record: StageRecord) -> tuple[Path, StageRecord]:
+    """Write the record, or, for a stage that was already done, compare: (the place that counts, its record)."""
+    if run.out == opened.place:
+        store.seal(run.out, record)
+        return run.out, record
+    older = store.read_record(opened.place)
+    if older is None:
+        raise RecordError(
+            f"{paths.relative(opened.place)} lost its record while {run.stage} was repeated; run the notebook again"
+        )
+    differing = sorted(name for name in {*older.outputs, *record.outputs} if older.outputs.get(name) != record.outputs.get(name))
+    shutil.rmtree(run.out)
+    verdict = f"differs in {', '.join(differing)}; the first result stays" if differing else "gave identical files"
+    logger.info("%s was done before; this repetition %s", run.stage, verdict)
+    return opened.place, older
+
+
+def _history() -> list[str]:
+    """The code cells this kernel ran, oldest first; empty outside IPython."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return [] if shell is None else list(shell.user_ns.get("In", []))
+
+
+def _history_length() -> int:
+    return len(_history())
+
+
+def _cells_run(link: Link, first: int) -> tuple[str, list[str]]:
+    """("notebook" or "python", first lines of cells run beside the notebook's own), from the cell with `begin` on.
+
+    The notebook's cells must all have been run, in order, as they are saved.
+    """
+    history = _history()
+    if not history:
+        return "python", []
+    path = paths.notebook(link.stage)
+    cells = [cell["source"] for cell in identity.code_cells(path)]
+    start = next(number for number, source in enumerate(cells) if "stages.begin(" in source)
+    end = next(number for number, source in enumerate(cells) if "stages.finish(" in source)
+    expected, extra = cells[start : end + 1], []
+    for source in history[first - 1 :]:
+        if expected and identity.same_code(source, expected[0]):
+            expected.pop(0)
+        else:
+            extra.append(source.strip().partition("\n")[0])
+    if expected:
+        raise StageFailed(
+            f"{paths.relative(path)}: the cell beginning {expected[0].strip().splitlines()[-1]!r} was not run as it is saved; "
+            "save the notebook and run all cells"
+        )
+    return "notebook", extra
+
+
+def _log_to_cell(log_file: Path | None = None) -> None:
+    """Show the library's log lines under the cell and, once the stage is open, keep them in its log."""
+    _stop_logging()
+    library = logging.getLogger("lib")
+    library.setLevel(logging.INFO)
+    library.propagate = False
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if log_file is not None:
+        handlers.append(logging.FileHandler(log_file))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        library.addHandler(handler)
+
+
+def _stop_logging() -> None:
+    library = logging.getLogger("lib")
+    for handler in list(library.handlers):
+        library.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,1 @@
+"""One folder per submission. The folder is the registry: a sixth submission is a sixth folder."""
