@@ -18,7 +18,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    options = _parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     try:
         return options.command(options) or 0
     except KitError as error:
@@ -31,24 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def list_submissions(options: argparse.Namespace) -> int:
     """The matrix of stages and submissions, its variants and profiles, and whether a best run is kept."""
-    rows = []
-    for name in config.submissions():
-        own = {
-            stage: TICK if chain.module_of(name, stage).startswith("lib.submissions") else CROSS for stage in paths.STAGES[:-1]
-        }
-        content = config.layers(name)
-        is_kept = (paths.best() / name / runs.RUN_FILE).is_file()
-        rows.append(
-            {
-                "submission": name,
-                **own,
-                "variants": " ".join(["base", *content["variants"]]),
-                "kept run": "yes" if is_kept else "no",
-            }
-        )
-    _print_table(rows)
+    _print_table(matrix_rows())
     print(f"\n{TICK} stage of its own   {CROSS} handed on by the shared stage")
     return 0
+
+
+def matrix_rows() -> list[dict[str, str]]:
+    """One row per submission: a tick for each stage of its own, its variants, and whether a run is kept."""
+    rows = []
+    for name in config.submissions():
+        own = {stage: TICK if chain.module_of(name, stage).startswith("lib.submissions") else CROSS for stage in paths.STAGES[:-1]}
+        is_kept = (paths.best() / name / runs.RUN_FILE).is_file()
+        variants = " ".join(["base", *config.layers(name)["variants"]])
+        rows.append({"submission": name, **own, "variants": variants, "kept run": "yes" if is_kept else "no"})
+    return rows
 
 
 def show_settings(options: argparse.Namespace) -> int:
@@ -181,7 +177,8 @@ def record_reference(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets `command` to its function."""
     parser = argparse.ArgumentParser(
         prog="python -m lib", description="Reproduce a submission end to end and see whether its numbers hold."
     )

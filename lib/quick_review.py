@@ -133,10 +133,7 @@ def build_report(verdicts: Sequence[Verdict], book: ClaimBook, run: Run) -> Repo
         host=content["host"],
         started=content["created"],
         facts={"overrides": " ".join(content["overrides"]) or "none", **content["hardware"]},
-        stages=[
-            StageLine(stage, entry["status"], entry.get("seconds", 0.0), entry["key"][:16])
-            for stage, entry in content["stages"].items()
-        ],
+        stages=[_stage_line(stage, entry, run) for stage, entry in content["stages"].items()],
         verdicts=verdicts,
         checks=claims.run_checks(book),
         scores=[row.model_dump(include={"benchmark", "metric", "group", "model", "value", "n"}) for row in scores],
@@ -157,6 +154,12 @@ def build_report(verdicts: Sequence[Verdict], book: ClaimBook, run: Run) -> Repo
 def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
     """The samples: queries with their first pictures."""
     return show_samples(run)
+
+
+def _stage_line(stage: str, entry: Mapping, run: Run) -> StageLine:
+    """A stage's line in the report; the stage that writes the report cannot know its own end."""
+    status = "writes this report" if stage == run.stage else entry["status"]
+    return StageLine(stage, status, entry.get("seconds", 0.0), entry["key"][:16])
 
 
 def _submission(run: Run, stage: str) -> ModuleType:

@@ -17,7 +17,7 @@ from lib.errors import ConfigError, MissingInput, RecordError
 from lib.records import StageRecord, Status
 
 RUN_FILE = "run.json"
-SHORTCUTS = ("params.txt", "out.log", "checkpoints", "tensorboard")
+SHORTCUTS = ("params.txt", "out.log", "checkpoints", "tensorboard", "report.html")
 NAME = re.compile(r"\d{8}-\d{6}_[a-z]+_[A-Za-z0-9.-]+")
 
 
@@ -134,9 +134,7 @@ def newest(submission: str) -> Path:
 
 def named(name: str) -> Path:
     """The run folder a person means: a path, a folder name in log/, or `best/<submission>`. Raises MissingInput with what there is."""
-    candidates = [Path(name), *paths.log().glob(f"*/{name}")]
-    if name in {path.name for path in paths.best().glob("*")}:
-        candidates.append(paths.best() / name)
+    candidates = [Path(name), *paths.log().glob(f"*/{name}"), paths.best() / name.removeprefix("best/")]
     for folder in candidates:
         if (folder / RUN_FILE).is_file():
             return folder.resolve()

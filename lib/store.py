@@ -22,7 +22,7 @@ LOCK = ".lock"
 KEY_LENGTH = 16  # letters of the key in folder names; the record holds the whole
 
 # What a stage leaves behind that tells of the way, not the result: it carries times and host names, so no identity holds it.
-TRACES = ("notebook.ipynb", "*.log", "params.txt", PROGRESS, "tensorboard/*", "checkpoints/*", "features/*", RECORD, IDENTITY)
+TRACES = ("notebook.ipynb", "report.html", "*.log", "params.txt", PROGRESS, "tensorboard/*", "checkpoints/*", "features/*", RECORD, IDENTITY)
 
 
 def folder(submission: str, stage: str, key: str) -> Path:

@@ -4,7 +4,7 @@ The published entry has no evaluation. Relevance follows the task page: a pictur
 On val the labels tell; the test answers are known only for toy data, the server never published them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -213,13 +213,30 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
         )
         rows.append({"query": prediction.text, "AP": value, "relevant": len(reference.relevant), "found at": hits})
     rows = sorted((row for row in rows if row["AP"] is not None), key=lambda row: row["AP"])
-    return [
-        (
-            "The five queries with the lowest average precision, with the places of their relevant pictures among the first ten:",
-            show.table(rows[:5]),
-        ),
-        ("And the five with the highest:", show.table(rows[-5:])),
-    ]
+    lowest = "The five queries with the lowest average precision, with the places of their relevant pictures among the first ten:"
+    return [(lowest, show.table(rows[:5])), ("And the five with the highest:", show.table(rows[-5:])), *_reranked(found, run)]
+
+
+def _reranked(found: Mapping[tuple[str, int], Prediction], run: Run) -> list[tuple[str, object]]:
+    """The test query whose relevant pictures moved most under re-ranking, before and after; nothing where there was no re-ranking."""
+    from lib import plots
+    from lib.submissions.a3r import data_prep, pictures
+
+    moved = []
+    for row in files.read_jsonl(run.out / REFERENCES):
+        prediction, relevant = found[row["benchmark"], row["index"]], set(row["relevant"])
+        if row["benchmark"] == "test" and prediction.before:
+            gain = sum(name in relevant for name in prediction.image_names[:5]) - sum(name in relevant for name in prediction.before[:5])
+            moved.append((abs(gain), -row["index"], prediction, relevant))
+    if not moved:
+        return []
+    _, _, prediction, relevant = max(moved, key=lambda one: one[:2])
+    folder = data_prep.picture_folder(run.data, "test")
+    before, after = (
+        ([pictures.read_picture(folder / name) for name in names], [name in relevant for name in names])
+        for names in (prediction.before, prediction.image_names)
+    )
+    return [("The query whose first pictures re-ranking changed most:", plots.ranking_before_after(prediction.text, before, after))]
 
 
 def _map_rows(

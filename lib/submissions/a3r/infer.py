@@ -20,7 +20,6 @@ from lib.submissions.a3r.augmentation import base_model, base_weights
 from lib.submissions.a3r.data_prep import picture_folder
 from lib.submissions.a3r.labels import Kind, Label
 from lib.submissions.a3r.queries import Result
-from lib.submissions.a3r.vocabulary import image_kind
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +50,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The ranked picture names of one query, best first, with their cosine similarities."""
+    """The ranked picture names of one query, best first, with their scores; `before` holds the names before re-ranking, if any."""
 
     benchmark: str
     index: int
@@ -60,6 +59,7 @@ class Prediction:
     encoded: str
     image_names: tuple[str, ...]
     scores: tuple[float, ...]
+    before: tuple[str, ...] = ()
 
 
 def load_model(cfg: StageSettings, run: Run) -> "Encoder":
@@ -122,6 +122,7 @@ def rank_rows(ranks: dict[str, dict[str, float]]) -> list[dict]:
 def predict(model: "Encoder", prompts: list[Prompt], cfg: StageSettings, run: Run) -> list[Prediction]:
     """Rank each benchmark's gallery for its queries, by cosine similarity and, where asked for, re-ranking."""
     from lib.submissions.a3r import features
+    from lib.submissions.a3r.search import Gallery, search
 
     predictions = []
     for benchmark in BENCHMARKS:
@@ -130,12 +131,11 @@ def predict(model: "Encoder", prompts: list[Prompt], cfg: StageSettings, run: Ru
         folder, out = picture_folder(run.data, benchmark), run.out / "features" / f"{model.name}-{benchmark}"
         settings = {"batch": cfg.machine.image_batch, "workers": cfg.machine.workers, "parts": cfg.infer.shards}
         images = features.encode_gallery(model, folder, names, out, **settings, flip=False)
-        mirrored = (
-            features.encode_gallery(model, folder, names, out, **settings, flip=True) if cfg.infer.rerank != "none" else None
-        )
+        mirrored = features.encode_gallery(model, folder, names, out, **settings, flip=True) if cfg.infer.rerank != "none" else None
         texts = features.encode_texts(model.bundle, [prompt.encoded for prompt in asked], batch=cfg.machine.text_batch)
         logger.info("%s: ranking %d pictures for each of %d queries of %s", model.name, len(names), len(asked), benchmark)
-        predictions += _rank(asked, names, (texts, images, mirrored), cfg)
+        ranked = search(texts, [prompt.kind for prompt in asked], Gallery(names, images, mirrored), cfg)
+        predictions += [Prediction(**asdict(prompt), **asdict(found)) for prompt, found in zip(asked, ranked, strict=True)]
     return predictions
 
 
@@ -249,67 +249,8 @@ def query_text(text: str, kind: Kind, cfg: StageSettings) -> str:
 def read_predictions(path: Path) -> list[Prediction]:
     """The predictions of a file as written by `write_predictions`."""
     rows = files.read_jsonl(path)
-    return [Prediction(**{**row, "image_names": tuple(row["image_names"]), "scores": tuple(row["scores"])}) for row in rows]
-
-
-def _rank(
-    asked: list[Prompt], names: list[str], features: tuple["Tensor", "Tensor", "Tensor | None"], cfg: StageSettings
-) -> list[Prediction]:
-    """The predictions of one benchmark, in the order of its prompts."""
-    everything = range(len(names))
-    groups = [(asked, list(everything))]
-    if cfg.infer.gallery == "routed":
-        groups = [
-            (
-                [prompt for prompt in asked if prompt.kind == kind],
-                [place for place in everything if image_kind(names[place]) == kind],
-            )
-            for kind in ("vehicle", "pedestrian")
-        ]
-    row_of = {prompt.index: row for row, prompt in enumerate(asked)}
-    found = [one for prompts, places in groups if prompts for one in _rank_group(prompts, places, names, features, row_of, cfg)]
-    return sorted(found, key=lambda one: row_of[one.index])
-
-
-def _rank_group(prompts, places, names, features, row_of, cfg) -> list[Prediction]:
-    from lib.submissions.a3r import ranking
-
-    texts, images, mirrored = features
-    depth = min(max(cfg.infer.top_k, cfg.infer.candidates if mirrored is not None else 0), len(places))
-    own = texts[[row_of[prompt.index] for prompt in prompts]]
-    indices, scores = ranking.top_k(own, images[places], depth, memory_bytes=cfg.machine.memory_mib * 2**20)
-    found = []
-    for prompt, text, row, score in zip(prompts, own, indices.tolist(), scores.tolist(), strict=True):
-        ranked = [places[place] for place in row]
-        if mirrored is not None:
-            ranked, score = _rerank(text, ranked, images, mirrored, cfg)
-        kept = ranked[: cfg.infer.top_k], score[: cfg.infer.top_k]
-        found.append(
-            Prediction(
-                **asdict(prompt),
-                image_names=tuple(names[place] for place in kept[0]),
-                scores=tuple(round(value, 6) for value in kept[1]),
-            )
-        )
-    return found
-
-
-def _rerank(
-    text: "Tensor", ranked: list[int], images: "Tensor", mirrored: "Tensor", cfg: StageSettings
-) -> tuple[list[int], list[float]]:
-    """The candidates in their new order, with the scores of re-ranking."""
-    from lib.submissions.a3r import reranking
-
-    order, scores = reranking.rerank(
-        text.numpy(),
-        images[ranked].numpy(),
-        mirrored[ranked].numpy(),
-        m=cfg.infer.adapt_from,
-        k=cfg.infer.neighbours,
-        score=cfg.infer.rerank,
-        quirk=cfg.infer.quirks.reranking,
-    )
-    return [ranked[place] for place in order], [float(scores[place]) for place in order]
+    lists = ("image_names", "scores", "before")
+    return [Prediction(**{**row, **{name: tuple(row[name]) for name in lists}}) for row in rows]
 
 
 def _unit(features: "Tensor") -> "Tensor":
