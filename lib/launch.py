@@ -1,10 +1,13 @@
 """Start a training program as a child: one process or torchrun, its output in a file, never outliving the one who asked for it.
 
 The notebook does not train in its kernel: the same program runs under one process, `torchrun` or Slurm, and a kernel that dies takes
-it along (ecosystem.md, conclusion 2: papermill alone leaves it running).
+it along (ecosystem.md, conclusion 2: papermill alone leaves it running). Between the two stands a guard, `python -m lib.launch`: it
+outlives a killed kernel for the moment it takes to end the program and all that the program started.
 """
 
 import contextlib
+import ctypes
+import fcntl
 import logging
 import os
 import signal
@@ -12,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lib import paths
@@ -23,11 +26,13 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS = 10.0
 POLL_SECONDS = 0.2
 TAIL_LINES = 12
+TAIL_BYTES = 2**16  # as much of a log's end is read: a long training's log is looked at several times a second
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 # Runs before the program itself: ask the system to kill this process with its parent (PR_SET_PDEATHSIG = 1), then become the program.
 _TIED = (
     "import ctypes, os, sys; "
-    "ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); "
+    "sys.platform.startswith('linux') and ctypes.CDLL(None).prctl(1, 9, 0, 0, 0); "
     "os.getppid() == int(sys.argv[1]) or sys.exit(1); "
     "os.execv(sys.argv[2], sys.argv[2:])"
 )
@@ -41,24 +46,34 @@ def command(module: str, arguments: list[str], *, processes: int) -> list[str]:
     return [*torchrun, "-m", module, *arguments]
 
 
+def tied(command_line: list[str]) -> list[str]:
+    """The command line whose process the system kills as soon as the present process ends, however it ends."""
+    return [sys.executable, "-S", "-c", _TIED, str(os.getpid()), *command_line]
+
+
 def start(command_line: list[str], log_file: Path) -> subprocess.Popen:
-    """Start the program in a process group of its own, tied to this process, both its outputs appended to the file."""
+    """Start the program under a guard in a process group of its own, both its outputs appended to the file.
+
+    The program waits until an earlier one with the same log has ended with all it started: no two ever write in the same place.
+    """
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    tied = [sys.executable, "-S", "-c", _TIED, str(os.getpid()), *command_line]
+    turn = log_file.with_name(f".{log_file.name}.lock")
+    guarded = [sys.executable, "-m", "lib.launch", str(os.getpid()), str(turn), *command_line]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with log_file.open("ab") as output:
         return subprocess.Popen(
-            tied, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=paths.ROOT, env=environment
+            guarded, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=paths.ROOT, env=environment
         )
 
 
 def run(command_line: list[str], log_file: Path, *, watch: Callable[[], str] | None = None) -> float:
     """Run the program to its end and return the seconds it took.
 
-    `watch` is asked every few seconds for a progress line, logged when it changes. Raises StageFailed with the end of the log if the
-    program fails; whatever interrupts this function ends the program's whole process group first.
+    `watch` is asked several times a second for a progress line, logged when it changes. Raises StageFailed with the last line of the
+    log if the program fails; whatever interrupts this function ends the program, and all it started, first.
     """
     began = time.monotonic()
+    log_file.unlink(missing_ok=True)  # the last line of an earlier attempt would pass for the reason of this one's failure
     child = start(command_line, log_file)
     last = ""
     try:
@@ -81,23 +96,92 @@ def wait(child: subprocess.Popen, log_file: Path, *, what: str) -> None:
 
 
 def stop(child: subprocess.Popen) -> None:
-    """End the child's process group: ask first (SIGTERM), insist after a while (SIGKILL). Nothing happens if it has ended."""
+    """Let the guard end its program, and insist if that takes long. Nothing happens if both have ended."""
+    child.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(2 * GRACE_SECONDS)
     with contextlib.suppress(ProcessLookupError):
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_SECONDS
-        while child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
 def tail(log_file: Path, lines: int = TAIL_LINES) -> str:
     """The last lines of a log."""
-    with log_file.open(encoding="utf-8", errors="replace") as stream:
-        return "".join(deque(stream, maxlen=lines))
+    with log_file.open("rb") as stream:
+        stream.seek(max(0, log_file.stat().st_size - TAIL_BYTES))
+        return b"".join(deque(stream, maxlen=lines)).decode("utf-8", errors="replace")
+
+
+def guard(parent: int, turn: Path, command_line: list[str]) -> int:
+    """Run the program, end what it leaves behind, and return its exit status (128 + signal, as shells report it).
+
+    Asked to stop (SIGTERM), or when the process `parent` ends, the program is asked to stop and after a while made to. Orphans of the
+    program become children of the guard, so that a data loader or torchrun's worker in a session of its own is found as well.
+    """
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    if os.getppid() != parent:
+        return 1
+    with turn.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            child = subprocess.Popen(command_line, preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+            status = child.wait()
+        except SystemExit:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.killpg(0, signal.SIGTERM)
+            _wait_for_children(GRACE_SECONDS)
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _end_children()
+    return status if status >= 0 else 128 - status
+
+
+def _wait_for_children(seconds: float) -> None:
+    """Wait until every child has ended, but no longer than that."""
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.02)
+
+
+def _end_children() -> None:
+    """Kill every child; what a child leaves behind becomes a child in its turn, until none is left."""
+    while found := list(_children()):
+        for number in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+        for number in found:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(number, 0)
+
+
+def _children() -> Iterator[int]:
+    """Process ids of the children of this process, from /proc."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name, in brackets, may hold anything; behind it stand the state and the parent.  (proc_pid_stat(5))
+            if int(path.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                yield int(path.parent.name)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Set an attribute of this process (Linux only; elsewhere a no-op)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def _last_line(log_file: Path) -> str:
     """The last line that says something: what a failed program printed at its end."""
     return next((line.strip() for line in reversed(tail(log_file).splitlines()) if line.strip()), "it printed nothing")
+
+
+if __name__ == "__main__":
+    sys.exit(guard(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))

@@ -64,18 +64,20 @@ Picture = Image | numpy.ndarray  # PIL picture, or (H, W, 3) uint8
 
 
 class Drawing(Figure):
-    """A Figure that a notebook shows without pyplot."""
+    """A Figure that a notebook shows without pyplot. `sharpness` is its pixels per shown pixel; photographs do with one."""
+
+    sharpness = 2.0
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
-        """The picture at twice the resolution, with the size it is shown at (pixels)."""
+        """The picture at its sharpness, with the size it is shown at (pixels)."""
         width, height = (round(side * DOTS) for side in self.get_size_inches())
         return png(self), {"width": width, "height": height}
 
 
-def png(figure: Figure, *, scale: float = 2.0) -> bytes:
-    """The figure as PNG bytes, for a report or a file; the same figure gives the same bytes."""
+def png(figure: "Drawing", *, scale: float | None = None) -> bytes:
+    """The figure as PNG bytes, for a report or a file, at its own sharpness unless told; the same figure gives the same bytes."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=scale * DOTS, metadata={"Software": None})
+    figure.savefig(stream, format="png", dpi=(scale or figure.sharpness) * DOTS, metadata={"Software": None})
     return stream.getvalue()
 
 
@@ -193,6 +195,7 @@ def picture_grid(pictures: Sequence[Picture], captions: Sequence[str], *, column
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     figure, axes = _panels(rows, columns, rows * (WIDTH / columns * 0.8 + 0.6))
+    figure.sharpness = 1.0
     for panel, picture, caption in zip_longest(axes.flat, pictures, captions[: len(pictures)]):
         _show(panel, picture)
         panel.set_anchor("S")
@@ -218,6 +221,7 @@ def _rankings(query: str, rows: Sequence[tuple[str, Sequence[Picture], Sequence[
     if not columns:
         raise MissingInput(f"no picture was found for the query {query!r}; run infer first")
     figure, axes = _panels(len(rows), columns, len(rows) * (WIDTH / columns + 0.25) + 0.5)
+    figure.sharpness = 1.0
     for line, (name, pictures, relevant) in zip(axes, rows, strict=True):
         for rank, (panel, picture, right) in enumerate(zip_longest(line, pictures, relevant), start=1):
             _show(panel, picture, RIGHT if right else WRONG)

@@ -1,11 +1,14 @@
-"""The record of a finished stage: what a run, the store of results and `verify` read of each other."""
+"""What stages hand to each other in files: the record of a finished stage, and rows of dataclasses as JSON lines."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeVar
 
 import pydantic
 
-from lib.files import digest
+from lib.errors import DataError
+from lib.files import digest, read_jsonl
 
+T = TypeVar("T")
 Status = Literal["done", "failed", "interrupted", "running"]
 
 
@@ -37,3 +40,14 @@ class StageRecord(pydantic.BaseModel):
     def result_digest(self) -> str:
         """sha256 over names and digests of the results: what later stages take into their identity."""
         return digest(self.outputs)
+
+
+def read_rows(path: Path, kind: type[T]) -> list[T]:
+    """The rows of a JSON-lines file as dataclasses. Raises DataError with the row and the field that does not fit."""
+    try:
+        return pydantic.TypeAdapter(list[kind]).validate_python(read_jsonl(path))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        row, *field = first["loc"]
+        name = ".".join(map(str, field)) or "row"
+        raise DataError(f"{path}: row {int(row) + 1}: {name}: {first['msg']}; run the stage that wrote it again") from None

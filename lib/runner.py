@@ -7,6 +7,7 @@ stage counts as done only by its own record (`lib.store`).
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -200,15 +201,13 @@ def _is_ours(name: str) -> bool:
 
 
 def _forget_paths(output: Path) -> None:
-    """Take this machine's paths out of the executed notebook's papermill metadata."""
+    """Take this machine's paths out of the executed notebook: it may be kept and shown elsewhere."""
     if not output.is_file():
         return
-    content = files.read_json(output)
-    noted = content.get("metadata", {}).get("papermill", {})
-    for name in ("input_path", "output_path"):
-        if noted.get(name):
-            noted[name] = paths.relative(Path(noted[name]))
-    files.write_json(output, content)
+    text = files.read_text(output)
+    for folder in (paths.ROOT, sys.prefix):
+        text = text.replace(f"{folder}/", "")
+    files.write_text(output, text)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -281,6 +282,8 @@ def _cells_run(link: Link, first: int) -> tuple[str, list[str]]:
 def _log_to_cell(log_file: Path | None = None) -> None:
     """Show the library's log lines under the cell and, once the stage is open, keep them in its log."""
     _stop_logging()
+    # tqdm, which the hub's client brings along, asks for widgets that a headless notebook cannot show.
+    warnings.filterwarnings("ignore", message="IProgress not found")
     library = logging.getLogger("lib")
     library.setLevel(logging.INFO)
     library.propagate = False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import files
+from lib import files, records
 from lib.config import StageSettings
 from lib.errors import DataError
 from lib.metrics import retrieval
@@ -183,8 +183,7 @@ def rescore(folder: Path, cfg: StageSettings) -> list[dict]:
         model: [one for name in BENCHMARKS for one in infer.read_predictions(folder / f"05-infer/{name}-{model}.jsonl")]
         for model in MODELS
     }
-    rows = files.read_jsonl(folder / "06-evaluate" / REFERENCES)
-    references = [Reference(**{**row, "relevant": tuple(row["relevant"])}) for row in rows]
+    references = records.read_rows(folder / "06-evaluate" / REFERENCES, Reference)
     return score(predictions, references, cfg) + rank_rows(files.read_json(folder / "05-infer" / infer.RANKS))
 
 
@@ -205,7 +204,7 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
 
     found = {(one.benchmark, one.index): one for one in read_predictions(run)["finetuned"]}
     rows = []
-    for reference in [Reference(**row) for row in files.read_jsonl(run.out / REFERENCES)]:
+    for reference in records.read_rows(run.out / REFERENCES, Reference):
         prediction = found[reference.benchmark, reference.index]
         hits = [place for place, name in enumerate(prediction.image_names, start=1) if name in set(reference.relevant)]
         value = retrieval.average_precision(
@@ -223,11 +222,11 @@ def _reranked(found: Mapping[tuple[str, int], Prediction], run: Run) -> list[tup
     from lib.submissions.a3r import data_prep, pictures
 
     moved = []
-    for row in files.read_jsonl(run.out / REFERENCES):
-        prediction, relevant = found[row["benchmark"], row["index"]], set(row["relevant"])
-        if row["benchmark"] == "test" and prediction.before:
+    for reference in records.read_rows(run.out / REFERENCES, Reference):
+        prediction, relevant = found[reference.benchmark, reference.index], set(reference.relevant)
+        if reference.benchmark == "test" and prediction.before:
             gain = sum(name in relevant for name in prediction.image_names[:5]) - sum(name in relevant for name in prediction.before[:5])
-            moved.append((abs(gain), -row["index"], prediction, relevant))
+            moved.append((abs(gain), -reference.index, prediction, relevant))
     if not moved:
         return []
     _, _, prediction, relevant = max(moved, key=lambda one: one[:2])

@@ -17,6 +17,7 @@ from lib.errors import ConfigError
 from lib.runs import Run
 from lib.submissions.a3r import schedule, tables
 from lib.submissions.a3r.augmentation import base_weights
+from lib.submissions.a3r.settings import Finetune
 from lib.submissions.a3r.tables import Row, Table
 
 READS = ("data", "base", "augmentation")
@@ -126,7 +127,7 @@ def train(dataset: Pairs, cfg: StageSettings, run: Run) -> RunCurves:
     plan = run.out / "checkpoints" / "plan.json"
     files.write_json(plan, training_plan(dataset, cfg, run))
     command = launch.command(PROGRAM, [str(plan)], processes=cfg.finetune.processes)
-    launch.run(command, run.out / "train.log", watch=lambda: _watch(run.out, cfg.finetune.use_epoch))
+    launch.run(command, run.out / "train.log", watch=lambda: _watch(run.out, dataset, cfg.finetune))
     if cfg.finetune.soup != "none":
         cook_soup(cfg, run)
     return curves.read_run_folder(run.out)
@@ -216,13 +217,22 @@ def _validation_recall(bundle: object, state: dict, cfg: StageSettings, run: Run
     return retrieval.retrieval_scores(*units)["text_to_image_R@10"]
 
 
-def _watch(out: Path, epochs: int) -> str:
-    """The trainer's newest line about a step or an epoch; notes the finished epochs for `plan` on the way."""
+def _watch(out: Path, dataset: Pairs, recipe: Finetune) -> str:
+    """The trainer's newest step as a line of fixed columns; notes the finished epochs for `plan` on the way."""
     results = out / "checkpoints" / "results.jsonl"
     done = sum(1 for _ in results.open()) if results.is_file() else 0
     noted = out / "progress.json"
     if done and (not noted.is_file() or files.read_json(noted)["step"] != done):
-        files.write_json(noted, {"step": done, "of": epochs, "unit": "epoch"})
-    lines = launch.tail(out / "out.log", 3).splitlines() if (out / "out.log").is_file() else []
-    found = [line.partition(" | INFO | ")[2] for line in lines if "Train Epoch" in line or "Eval Epoch" in line]
-    return found[-1].partition(" Contrastive_loss")[0].replace("\t", " ")[:110] if found else ""
+        files.write_json(noted, {"step": done, "of": recipe.use_epoch, "unit": "epoch"})
+    lines = launch.tail(out / "out.log").splitlines() if (out / "out.log").is_file() else []
+    steps = [found for found in map(curves.read_log_line, lines) if found is not None and found["kind"] == "train"]
+    if not steps:
+        return ""
+    last = steps[-1]
+    step = last["epoch"] * dataset.steps_per_epoch + last["samples"] // (recipe.batch_size * recipe.accum_freq * recipe.processes)
+    rate = schedule.learning_rate(step - 1, peak=recipe.lr, warmup=recipe.warmup_steps, total=dataset.schedule_steps)
+    minutes = (dataset.steps - step) * last["batch_time"] / 60
+    return (
+        f"step {step:05d}/{dataset.steps:05d} ({step / dataset.steps:.0%}) | loss {last['loss']:.3f} | lr {rate:.1e} | "
+        f"{last['batch_time']:.2f} s/step | eta {minutes:.1f} min"
+    )

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib import files
+from lib import files, records
 from lib.config import StageSettings
 from lib.errors import MissingInput
 from lib.runs import Run
@@ -247,10 +247,8 @@ def query_text(text: str, kind: Kind, cfg: StageSettings) -> str:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """The predictions of a file as written by `write_predictions`."""
-    rows = files.read_jsonl(path)
-    lists = ("image_names", "scores", "before")
-    return [Prediction(**{**row, **{name: tuple(row[name]) for name in lists}}) for row in rows]
+    """The predictions of a file as written by `write_predictions`. Raises DataError naming file, row and field."""
+    return records.read_rows(path, Prediction)
 
 
 def _unit(features: "Tensor") -> "Tensor":
