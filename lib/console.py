@@ -62,7 +62,7 @@ def run_in_parallel(names: list[str], options: list[str], jobs: int) -> int:
         log_file = paths.log() / name / "run.log"
         log_file.unlink(missing_ok=True)
         try:
-            launch.run(launch.command("lib", ["run", name, *options], processes=1), log_file)
+            launch.run(launch.command("lib", ["run", name, *options], processes=1), log_file, watch=lambda: None, label=name)
         except StageFailed:
             failed.append(name)
         return log_file.read_text(encoding="utf-8", errors="replace")
@@ -84,9 +84,7 @@ def run_ablations(resolved: Mapping[str, Resolved]) -> list[dict]:
     return rows
 
 
-def record_reference(
-    submission: str, seeds: list[int], *, run: Callable[[Resolved, tuple[str, ...]], Path] = run_with_lines
-) -> Path:
+def record_reference(submission: str, seeds: list[int], *, run: Callable[[Resolved, tuple[str, ...]], Path] = run_with_lines) -> Path:
     """Run the tiny profile once per seed and write the scores beside the submission's claims as its reference points.
 
     Raises ConfigError for fewer than five seeds (MLPerf's rule, ecosystem.md section 8).

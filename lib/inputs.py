@@ -8,16 +8,19 @@ import importlib
 import json
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 
 from lib import files, identity, launch, paths, store
 from lib.config import Resolved
 from lib.errors import MissingInput, RecordError
+from lib.launch import Step
 
 logger = logging.getLogger(__name__)
 
 BASE_PROGRAM = "lib.base_weights"
+KINDS = ("data", "base")  # what a stage can read beside earlier stages
 MADE = ".made.json"  # written last into a folder of toy data: only then it counts
 
 
@@ -55,9 +58,7 @@ def missing(resolved: Resolved) -> list[str]:
     if resolved.settings.model.base is None and _base_digest(resolved) is None:
         weights = sources(resolved.submission)["weights"][f"{resolved.settings.model.name}-{resolved.settings.model.pretrained}"]
         target = paths.relative(base_folder(resolved) / weights["file"])
-        problems.append(
-            f"weights: {target} ({weights['gib']} GiB; huggingface repository {weights['repository']}, file {weights['file']})"
-        )
+        problems.append(f"weights: {target} ({weights['gib']} GiB; huggingface repository {weights['repository']}, file {weights['file']})")
     return problems
 
 
@@ -92,8 +93,9 @@ def _write_toy_data(resolved: Resolved) -> None:
         if (root / MADE).is_file():
             return
         logger.info("writing the toy data set to %s", paths.relative(root))
-        unfinished = root.with_name(f".{root.name}.{os.getpid()}")
+        unfinished = root.with_name(f".{root.name}.unfinished")
         try:
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed; the lock is ours now
             toy = importlib.import_module(_toy(resolved))
             toy.write_toy_data(unfinished, resolved.settings.seed, toy.ToySizes(**_sizes(resolved)))
             files.write_json(unfinished / MADE, {"seed": resolved.settings.seed, "sizes": _sizes(resolved)})
@@ -134,13 +136,19 @@ def _train_base(resolved: Resolved) -> None:
         recipe = folder.with_name(f".{folder.name}.json")
         files.write_json(recipe, _base_recipe(resolved))
         log_file = paths.log() / ".stages" / f"{folder.name}.log"
-        launch.run(launch.command(BASE_PROGRAM, [str(recipe), str(folder)], processes=1), log_file, watch=lambda: _last(log_file))
+        launch.run(
+            launch.command(BASE_PROGRAM, [str(recipe), str(folder)], processes=1),
+            log_file,
+            watch=lambda: _base_step(log_file),
+            label="base weights",
+        )
         recipe.unlink()
 
 
-def _last(log_file: Path) -> str:
-    lines = launch.tail(log_file, 1).splitlines() if log_file.is_file() else []
-    return lines[-1] if lines else ""
+def _base_step(log_file: Path) -> Step | None:
+    """How far the training of the base weights is, by the last line of its log."""
+    found = re.findall(r"step (\d+)/(\d+)", launch.tail(log_file)) if log_file.is_file() else []
+    return Step(int(found[-1][0]), int(found[-1][1])) if found else None
 
 
 def _toy(resolved: Resolved) -> str:

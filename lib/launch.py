@@ -8,7 +8,6 @@ outlives a killed kernel for the moment it takes to end the program and all that
 import contextlib
 import ctypes
 import fcntl
-import logging
 import os
 import signal
 import subprocess
@@ -16,16 +15,17 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from lib import paths
 from lib.errors import StageFailed
-
-logger = logging.getLogger(__name__)
+from lib.progress import Bar
 
 GRACE_SECONDS = 10.0
 POLL_SECONDS = 0.2
 TAIL_LINES = 12
+PROMPT = "$ "  # before the command in its log: where an attempt begins
 TAIL_BYTES = 2**16  # as much of a log's end is read: a long training's log is looked at several times a second
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
@@ -36,6 +36,15 @@ _TIED = (
     "os.getppid() == int(sys.argv[1]) or sys.exit(1); "
     "os.execv(sys.argv[2], sys.argv[2:])"
 )
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a program is: steps done, steps in all, and a few words."""
+
+    done: int
+    of: int
+    note: str = ""
 
 
 def command(module: str, arguments: list[str], *, processes: int) -> list[str]:
@@ -61,28 +70,31 @@ def start(command_line: list[str], log_file: Path) -> subprocess.Popen:
     guarded = [sys.executable, "-m", "lib.launch", str(os.getpid()), str(turn), *command_line]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with log_file.open("ab") as output:
+        output.write(f"{PROMPT}{' '.join(command_line)}\n".encode())
+        output.flush()
         return subprocess.Popen(
             guarded, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd=paths.ROOT, env=environment
         )
 
 
-def run(command_line: list[str], log_file: Path, *, watch: Callable[[], str] | None = None) -> float:
-    """Run the program to its end and return the seconds it took.
+def run(command_line: list[str], log_file: Path, *, watch: Callable[[], Step | None], label: str) -> float:
+    """Run the program to its end, show its progress under that label, and return the seconds it took.
 
-    `watch` is asked several times a second for a progress line, logged when it changes. Raises StageFailed with the last line of the
-    log if the program fails; whatever interrupts this function ends the program, and all it started, first.
+    `watch` is asked a few times a second how far the program is. Raises StageFailed with the end of the log if the program fails;
+    whatever interrupts this function ends the program, and all it started, first.
     """
     began = time.monotonic()
-    log_file.unlink(missing_ok=True)  # the last line of an earlier attempt would pass for the reason of this one's failure
     child = start(command_line, log_file)
-    last = ""
+    bar: Bar | None = None
     try:
-        while child.poll() is None:
-            time.sleep(POLL_SECONDS)
-            line = watch() if watch else ""
-            if line != last:
-                logger.info(line)
-                last = line
+        with contextlib.ExitStack() as shown:
+            while child.poll() is None:
+                time.sleep(POLL_SECONDS)
+                step = watch()
+                if step is None:
+                    continue
+                bar = bar or shown.enter_context(Bar(label, step.of))
+                bar.at(step.done, step.note)
         wait(child, log_file, what=" ".join(command_line[1:4]))
     finally:
         stop(child)
@@ -130,7 +142,7 @@ def guard(parent: int, turn: Path, command_line: list[str]) -> int:
     with turn.open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         try:
-            child = subprocess.Popen(command_line, preexec_fn=lambda: _prctl(PR_SET_PDEATHSIG, signal.SIGKILL))
+            child = subprocess.Popen(tied(command_line))
             status = child.wait()
         except SystemExit:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -179,8 +191,13 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _last_line(log_file: Path) -> str:
-    """The last line that says something: what a failed program printed at its end."""
-    return next((line.strip() for line in reversed(tail(log_file).splitlines()) if line.strip()), "it printed nothing")
+    """The last line that says something: what a failed program printed at its end, not what an earlier attempt did."""
+    for line in reversed(tail(log_file).splitlines()):
+        if line.startswith(PROMPT):
+            break
+        if line.strip():
+            return line.strip()
+    return "it printed nothing"
 
 
 if __name__ == "__main__":

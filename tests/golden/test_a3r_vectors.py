@@ -108,10 +108,7 @@ def test_16_the_whole_reranking_gives_the_recorded_corrected_order():
             case["text_feature"],
             case["image_features_sorted_by_text_similarity"],
             case["flipped_image_features"],
-            m=case["aggregate_m"],
-            k=case["topk"],
-            score="embedded",
-            quirk="corrected",
+            reranking.Recipe(m=case["aggregate_m"], k=case["topk"], score="embedded", quirk="corrected"),
         )
         assert order.tolist() == case["embedded"]["correct_order"], case["name"]
         assert scores == pytest.approx(vector(case["embedded"]["correct"]), abs=1e-3), case["name"]

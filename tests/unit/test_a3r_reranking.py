@@ -93,31 +93,31 @@ def test_the_published_quantified_score_breaks_from_2k_on_and_the_corrected_one_
 def test_an_odd_picture_among_the_candidates_falls_to_the_end_only_with_the_corrected_sign():
     text, pictures, mirrored = scene(12, seed=2)
     pictures[4], mirrored[4] = -pictures[4], -mirrored[4]
-    order, scores = reranking.rerank(text, pictures, mirrored, m=4, k=5, score="embedded", quirk="corrected")
+    order, scores = reranking.rerank(text, pictures, mirrored, reranking.Recipe(m=4, k=5, score="embedded", quirk="corrected"))
     assert order[-1] == 4
     assert scores[order].tolist() == sorted(scores.tolist(), reverse=True)
-    assert reranking.rerank(text, pictures, mirrored, m=4, k=5, score="embedded", quirk="as_published")[0][0] == 4
+    assert reranking.rerank(text, pictures, mirrored, reranking.Recipe(m=4, k=5, score="embedded", quirk="as_published"))[0][0] == 4
 
 
 @pytest.mark.parametrize("score", ["quantified", "embedded"])
 @pytest.mark.parametrize("quirk", ["as_published", "corrected"])
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
 def test_fewer_candidates_than_m_and_k_are_all_ranked(count, score, quirk):
-    order, scores = reranking.rerank(*scene(count), m=10, k=10, score=score, quirk=quirk)
+    order, scores = reranking.rerank(*scene(count), reranking.Recipe(m=10, k=10, score=score, quirk=quirk))
     assert sorted(order.tolist()) == list(range(count)) and not np.isnan(scores).any()
     assert quirk == "as_published" or np.isfinite(scores).all()
 
 
 def test_the_length_of_features_does_not_change_the_neighbours_of_the_query():
     text, pictures, mirrored = scene(8, seed=4)
-    plain = reranking.rerank(text, pictures, mirrored, m=4, k=3, score="embedded", quirk="corrected")
-    longer = reranking.rerank(text * 7, pictures * 7, mirrored * 7, m=4, k=3, score="embedded", quirk="corrected")
+    plain = reranking.rerank(text, pictures, mirrored, reranking.Recipe(m=4, k=3, score="embedded", quirk="corrected"))
+    longer = reranking.rerank(text * 7, pictures * 7, mirrored * 7, reranking.Recipe(m=4, k=3, score="embedded", quirk="corrected"))
     assert plain[0].tolist() == longer[0].tolist() and plain[1] == pytest.approx(longer[1])
 
 
 def test_pictures_without_features_are_ranked_in_retrieved_order():
     order, scores = reranking.rerank(
-        np.ones(3), np.zeros((4, 3)), np.zeros((4, 3)), m=2, k=2, score="embedded", quirk="corrected"
+        np.ones(3), np.zeros((4, 3)), np.zeros((4, 3)), reranking.Recipe(m=2, k=2, score="embedded", quirk="corrected")
     )
     assert order.tolist() == [0, 1, 2, 3] and scores.tolist() == [-1.0] * 4
 
@@ -131,10 +131,10 @@ def test_messages_of_the_reranking():
     }
     for message, change in calls.items():
         with pytest.raises(ConfigError) as error:
-            reranking.rerank(text, pictures, mirrored, **({"m": 2, "k": 2, "score": "embedded", "quirk": "corrected"} | change))
+            reranking.rerank(text, pictures, mirrored, reranking.Recipe(**({"m": 2, "k": 2, "score": "embedded", "quirk": "corrected"} | change)))
         assert str(error.value) == message
     with pytest.raises(DataError) as error:
-        reranking.rerank(text, pictures[:0], mirrored[:0], m=2, k=2, score="embedded", quirk="corrected")
+        reranking.rerank(text, pictures[:0], mirrored[:0], reranking.Recipe(m=2, k=2, score="embedded", quirk="corrected"))
     assert str(error.value) == (
         "re-ranking got a text feature (12,), features (0, 12) and mirrored features (0, 12); "
         "expected (dimensions,) and twice (candidates, dimensions) with one candidate or more"

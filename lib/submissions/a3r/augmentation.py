@@ -5,7 +5,6 @@ brand) and the published code (`asis`). The model is loaded once; an interrupted
 """
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from lib import files
 from lib.config import StageSettings
+from lib.progress import Bar
 from lib.runs import Run
 from lib.submissions.a3r import augmented, candidates, tables, vocabulary
 from lib.submissions.a3r.augmented import AugmentedAppender, AugmentedRow
@@ -24,7 +24,6 @@ READS = ("data", "base", "data_prep")
 SETTINGS = ("model",)
 
 AUDIT = "audit.json"
-LOG_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +71,7 @@ def show_proposals(proposals: dict[str, list[Proposal]]) -> list[dict]:
     found = proposals["train"]
     chosen = [found[0], max(found, key=lambda proposal: len(proposal.choices))]
     return [
-        {"caption": one.label.caption, "candidates": len(one.choices), "first": one.choices[0], "last": one.choices[-1]}
-        for one in chosen
+        {"caption": one.label.caption, "candidates": len(one.choices), "first": one.choices[0], "last": one.choices[-1]} for one in chosen
     ]
 
 
@@ -88,8 +86,7 @@ def propose(samples: Vehicles, cfg: StageSettings) -> dict[str, list[Proposal]]:
     convention = cfg.augmentation.convention
     return {
         split: [
-            Proposal(label, tuple(candidates.build_choices(label.caption, samples.vocabulary, convention=convention)))
-            for label in vehicles
+            Proposal(label, tuple(candidates.build_choices(label.caption, samples.vocabulary, convention=convention))) for label in vehicles
         ]
         for split, vehicles in samples.labels.items()
     }
@@ -143,13 +140,11 @@ def _load_chooser(
 
 
 def _in_batches(waiting: list[Proposal], size: int, split: str) -> Iterator[list[Proposal]]:
-    """The proposals in batches, with a log line every few seconds."""
-    told = time.monotonic()
-    for start in range(0, len(waiting), size):
-        yield waiting[start : start + size]
-        if time.monotonic() - told > LOG_SECONDS:
-            logger.info("%s: %d/%d vehicles completed", split, min(start + size, len(waiting)), len(waiting))
-            told = time.monotonic()
+    """The proposals in batches, with a progress bar."""
+    with Bar(f"completing {split} captions", len(waiting)) as bar:
+        for start in range(0, len(waiting), size):
+            yield waiting[start : start + size]
+            bar.at(min(start + size, len(waiting)))
 
 
 def _unchanged(label: Label, cfg: StageSettings) -> AugmentedRow:

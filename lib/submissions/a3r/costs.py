@@ -47,7 +47,7 @@ def estimate(settings: Settings, gpus: int) -> list[dict]:
             "infer",
             weights,
             0.2,
-            encoded / forward / 3600 / min(gpus, settings.infer.shards),
+            encoded / forward / 3600 / min(gpus, settings.machine.shards),
             f"weights in fp32; forward passes at {FORWARD_SPEEDUP} x {speed}",
         ),
     ]

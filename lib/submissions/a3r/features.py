@@ -6,9 +6,7 @@ D is the width of the joint space. Features are float32 and not normalised, as t
 import dataclasses
 import io
 import json
-import logging
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from lib import files, launch, models, runtime
 from lib.models import OpenClip
+from lib.progress import Bar
 from lib.submissions.a3r import pictures
 from lib.submissions.a3r.pictures import Padding
 from lib.submissions.a3r.ranking import split_range
+from lib.submissions.a3r.settings import Machine
 
-logger = logging.getLogger(__name__)
-
-LOG_SECONDS = 5.0
+PROGRAM = "lib.submissions.a3r.features"
 
 
 @dataclass(frozen=True)
@@ -66,42 +64,56 @@ def encode_texts(bundle: OpenClip, texts: Sequence[str], *, batch: int) -> Tenso
     """(N, D) features of N texts, on the CPU."""
     device = next(bundle.model.parameters()).device
     parts = []
-    with torch.inference_mode():
+    with torch.inference_mode(), Bar("encoding texts", len(texts)) as bar:
         for start in range(0, len(texts), batch):
+            bar.at(start)
             ids = bundle.tokenizer(list(texts[start : start + batch])).to(device)  # (B, 77)
             parts.append(bundle.model.encode_text(ids).float().cpu())
     return torch.cat(parts)
 
 
-def encode_pictures(
-    encoder: Encoder, folder: Path, names: Sequence[str], *, batch: int, workers: int, flip: bool = False
-) -> Tensor:
+def encode_pictures(encoder: Encoder, folder: Path, names: Sequence[str], *, batch: int, workers: int, flip: bool = False) -> Tensor:
     """(N, D) features of N pictures of a folder, mirrored left to right with `flip`, on the CPU. Raises DataError for a bad picture."""
     transform = pictures.with_padding(encoder.bundle.eval_transform, encoder.padding)
     return _encode(encoder.bundle, _Pictures(folder, names, transform, flip), batch, workers)
 
 
-def encode_gallery(
-    encoder: Encoder, folder: Path, names: Sequence[str], out: Path, *, batch: int, workers: int, parts: int, flip: bool
-) -> Tensor:
-    """(N, D) features of the gallery; what an interrupted attempt left in `out` is used, the rest is shared out over `parts` processes."""
-    job = Job(encoder.weights, encoder.model, encoder.padding, str(folder), list(names), flip, batch, workers, str(out), parts)
+def encode_gallery(encoder: Encoder, folder: Path, names: Sequence[str], out: Path, machine: Machine, *, flip: bool = False) -> Tensor:
+    """(N, D) features of the gallery, encoded in as many processes as `machine.shards`; what an earlier attempt left is used."""
+    parts = machine.shards
+    job = Job(
+        encoder.weights,
+        encoder.model,
+        encoder.padding,
+        str(folder),
+        list(names),
+        flip,
+        machine.image_batch,
+        machine.workers,
+        str(out),
+        parts,
+    )
     if parts == 1:
         encode_part(job, 0, encoder=encoder)
     else:
-        files.write_json(out / "job.json", dataclasses.asdict(job))
-        children = [
-            launch.start([sys.executable, "-m", __spec__.name, str(out / "job.json"), str(part)], out / f"part-{part}.log")
-            for part in range(parts)
-        ]
-        try:
-            for part, child in enumerate(children):
-                launch.wait(child, out / f"part-{part}.log", what=f"encoding part {part} of {parts}")
-        finally:
-            for child in children:
-                launch.stop(child)
-    found = [np.load(_part_file(job, part)) for part in range(parts)]
-    return torch.from_numpy(np.concatenate(found))
+        _encode_in_processes(job)
+    return torch.from_numpy(np.concatenate([np.load(_part_file(job, part)) for part in range(parts)]))
+
+
+def _encode_in_processes(job: Job) -> None:
+    """One child process per part; the first that fails ends the others."""
+    out = Path(job.out)
+    files.write_json(out / "job.json", dataclasses.asdict(job))
+    logs = [out / f"part-{part}.log" for part in range(job.parts)]
+    children = [
+        launch.start(launch.command(PROGRAM, [str(out / "job.json"), str(part)], processes=1), log) for part, log in enumerate(logs)
+    ]
+    try:
+        for part, child in enumerate(children):
+            launch.wait(child, logs[part], what=f"encoding part {part + 1} of {job.parts}")
+    finally:
+        for child in children:
+            launch.stop(child)
 
 
 def encode_part(job: Job, part: int, *, encoder: Encoder | None = None) -> Path:
@@ -135,14 +147,12 @@ class _Pictures(Dataset):
 
 def _encode(bundle: OpenClip, data: Dataset, batch: int, workers: int) -> Tensor:
     device = next(bundle.model.parameters()).device
-    parts, done, told = [], 0, time.monotonic()
-    with torch.inference_mode():
+    parts, done = [], 0
+    with torch.inference_mode(), Bar("encoding pictures", len(data)) as bar:
         for images in DataLoader(data, batch_size=batch, num_workers=workers):
             parts.append(bundle.model.encode_image(images.to(device)).float().cpu())  # (B, D)
             done += len(images)
-            if time.monotonic() - told > LOG_SECONDS:
-                logger.info("encoded %d/%d pictures (%.0f%%)", done, len(data), 100 * done / len(data))
-                told = time.monotonic()
+            bar.at(done)
     return torch.cat(parts)
 
 

@@ -14,6 +14,7 @@ from lib import curves, files, launch, runtime
 from lib.config import StageSettings
 from lib.curves import RunCurves
 from lib.errors import ConfigError
+from lib.launch import Step
 from lib.runs import Run
 from lib.submissions.a3r import schedule, tables
 from lib.submissions.a3r.augmentation import base_weights
@@ -53,9 +54,7 @@ def build_dataset(cfg: StageSettings, run: Run) -> Pairs:
     recipe = cfg.finetune
     per_step = recipe.batch_size * recipe.accum_freq * recipe.processes
     if len(found.rows) < per_step:
-        raise ConfigError(
-            f"finetune.batch_size: {per_step} pairs a step, the table has {len(found.rows)}; make the batch smaller"
-        )
+        raise ConfigError(f"finetune.batch_size: {per_step} pairs a step, the table has {len(found.rows)}; make the batch smaller")
     steps = len(found.rows) // per_step
     return Pairs(path, found.rows, steps, steps * recipe.use_epoch, steps * recipe.epochs)
 
@@ -127,7 +126,7 @@ def train(dataset: Pairs, cfg: StageSettings, run: Run) -> RunCurves:
     plan = run.out / "checkpoints" / "plan.json"
     files.write_json(plan, training_plan(dataset, cfg, run))
     command = launch.command(PROGRAM, [str(plan)], processes=cfg.finetune.processes)
-    launch.run(command, run.out / "train.log", watch=lambda: _watch(run.out, dataset, cfg.finetune))
+    launch.run(command, run.out / "train.log", watch=lambda: _watch(run.out, dataset, cfg.finetune), label="training")
     if cfg.finetune.soup != "none":
         cook_soup(cfg, run)
     return curves.read_run_folder(run.out)
@@ -217,8 +216,8 @@ def _validation_recall(bundle: object, state: dict, cfg: StageSettings, run: Run
     return retrieval.retrieval_scores(*units)["text_to_image_R@10"]
 
 
-def _watch(out: Path, dataset: Pairs, recipe: Finetune) -> str:
-    """The trainer's newest step as a line of fixed columns; notes the finished epochs for `plan` on the way."""
+def _watch(out: Path, dataset: Pairs, recipe: Finetune) -> Step | None:
+    """The trainer's newest step with loss and learning rate; notes the finished epochs for `plan` on the way."""
     results = out / "checkpoints" / "results.jsonl"
     done = sum(1 for _ in results.open()) if results.is_file() else 0
     noted = out / "progress.json"
@@ -227,12 +226,8 @@ def _watch(out: Path, dataset: Pairs, recipe: Finetune) -> str:
     lines = launch.tail(out / "out.log").splitlines() if (out / "out.log").is_file() else []
     steps = [found for found in map(curves.read_log_line, lines) if found is not None and found["kind"] == "train"]
     if not steps:
-        return ""
+        return None
     last = steps[-1]
     step = last["epoch"] * dataset.steps_per_epoch + last["samples"] // (recipe.batch_size * recipe.accum_freq * recipe.processes)
     rate = schedule.learning_rate(step - 1, peak=recipe.lr, warmup=recipe.warmup_steps, total=dataset.schedule_steps)
-    minutes = (dataset.steps - step) * last["batch_time"] / 60
-    return (
-        f"step {step:05d}/{dataset.steps:05d} ({step / dataset.steps:.0%}) | loss {last['loss']:.3f} | lr {rate:.1e} | "
-        f"{last['batch_time']:.2f} s/step | eta {minutes:.1f} min"
-    )
+    return Step(step, dataset.steps, f"loss {last['loss']:.3f} | lr {rate:.1e} | {last['batch_time']:.2f} s/step")

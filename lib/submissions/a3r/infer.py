@@ -97,9 +97,7 @@ def show_prompts(prompts: list[Prompt]) -> list[dict]:
     for benchmark, kind in sorted({(prompt.benchmark, prompt.kind) for prompt in prompts}):
         own = [prompt for prompt in prompts if (prompt.benchmark, prompt.kind) == (benchmark, kind)]
         for prompt in dict.fromkeys((own[0], max(own, key=lambda one: len(one.text)))):
-            rows.append(
-                {"benchmark": benchmark, "class": kind, "prompts": len(own), "line": prompt.text, "encoded": prompt.encoded}
-            )
+            rows.append({"benchmark": benchmark, "class": kind, "prompts": len(own), "line": prompt.text, "encoded": prompt.encoded})
     return rows
 
 
@@ -129,9 +127,8 @@ def predict(model: "Encoder", prompts: list[Prompt], cfg: StageSettings, run: Ru
         asked = [prompt for prompt in prompts if prompt.benchmark == benchmark]
         names = gallery(benchmark, run)
         folder, out = picture_folder(run.data, benchmark), run.out / "features" / f"{model.name}-{benchmark}"
-        settings = {"batch": cfg.machine.image_batch, "workers": cfg.machine.workers, "parts": cfg.infer.shards}
-        images = features.encode_gallery(model, folder, names, out, **settings, flip=False)
-        mirrored = features.encode_gallery(model, folder, names, out, **settings, flip=True) if cfg.infer.rerank != "none" else None
+        images = features.encode_gallery(model, folder, names, out, cfg.machine)
+        mirrored = features.encode_gallery(model, folder, names, out, cfg.machine, flip=True) if cfg.infer.rerank != "none" else None
         texts = features.encode_texts(model.bundle, [prompt.encoded for prompt in asked], batch=cfg.machine.text_batch)
         logger.info("%s: ranking %d pictures for each of %d queries of %s", model.name, len(names), len(asked), benchmark)
         ranked = search(texts, [prompt.kind for prompt in asked], Gallery(names, images, mirrored), cfg)
@@ -193,9 +190,7 @@ def write_samples(predictions: list[Prediction], run: Run) -> list[str]:
             content = io.BytesIO()
             picture.save(content, "JPEG", quality=80)
             files.write_bytes(run.out / SAMPLES / f"{Path(name).stem}.jpg", content.getvalue())
-        rows.append(
-            {"index": prediction.index, "text": prediction.text, "pictures": [f"{Path(name).stem}.jpg" for name in names]}
-        )
+        rows.append({"index": prediction.index, "text": prediction.text, "pictures": [f"{Path(name).stem}.jpg" for name in names]})
     files.write_json(run.out / SAMPLES / "samples.json", rows)
     return [row["text"] for row in rows]
 

@@ -32,19 +32,30 @@ class Neighbours:
     k: int
 
 
-def rerank(
-    text_feature: ArrayLike, features: ArrayLike, flipped: ArrayLike, *, m: int, k: int, score: Score, quirk: Quirk
-) -> tuple[NDArray[np.int64], Array]:
+@dataclass(frozen=True)
+class Recipe:
+    """How to re-rank: the first m candidates make the adapted query, k neighbours count, which score, with or without the defects."""
+
+    m: int
+    k: int
+    score: Score
+    quirk: Quirk
+
+    def __post_init__(self) -> None:
+        _check_choice("score", self.score, get_args(Score))
+        _check_choice("quirk", self.quirk, get_args(Quirk))
+        if self.m < 1 or self.k < 1:
+            raise ConfigError(f"re-ranking with m = {self.m} and k = {self.k}; both have to be 1 or more")
+
+
+def rerank(text_feature: ArrayLike, features: ArrayLike, flipped: ArrayLike, recipe: Recipe) -> tuple[NDArray[np.int64], Array]:
     """(order (N,) of the candidates, best first; scores (N,) in retrieved order) of one query.
 
     `text_feature` (D,), `features` and `flipped` (N, D) of any length, in retrieved order: candidate 0 is the top-1 picture
     that the quantified score leans on. Fewer candidates than m or k are taken as they are. Equal scores keep the retrieved
     order.
     """
-    _check_choice("score", score, get_args(Score))
-    _check_choice("quirk", quirk, get_args(Quirk))
-    if m < 1 or k < 1:
-        raise ConfigError(f"re-ranking with m = {m} and k = {k}; both have to be 1 or more")
+    m, k, quirk = recipe.m, recipe.k, recipe.quirk
     text, pictures, mirrored = (np.asarray(value, dtype=np.float64) for value in (text_feature, features, flipped))
     text = text.reshape(-1)
     if pictures.ndim != 2 or pictures.shape != mirrored.shape or pictures.shape[1:] != text.shape or not len(pictures):
@@ -57,7 +68,7 @@ def rerank(
     similarity = np.maximum(cosine(pictures, pictures), cosine(pictures, mirrored))
     query_similarity = np.maximum(cosine(query[None], pictures), cosine(query[None], mirrored))[0]
     neighbours = find_neighbours(similarity, query_similarity, k)
-    if score == "quantified":
+    if recipe.score == "quantified":
         scores = quantified_score(query_similarity, neighbours, quirk=quirk)
     else:
         scores = embedded_score(query, pictures, query_similarity, neighbours, quirk=quirk)

@@ -11,6 +11,7 @@ from torch import Tensor
 from lib.config import StageSettings
 from lib.submissions.a3r import ranking, reranking
 from lib.submissions.a3r.labels import Kind
+from lib.submissions.a3r.reranking import Recipe
 from lib.submissions.a3r.vocabulary import image_kind
 
 DIGITS = 6  # of the scores that are kept
@@ -65,13 +66,7 @@ def _search_among(texts: Tensor, places: list[int], gallery: Gallery, cfg: Stage
 def _rerank(text: Tensor, ordered: list[int], gallery: Gallery, cfg: StageSettings) -> tuple[list[int], list[float]]:
     """The candidates in their new order, with the scores of re-ranking."""
     settings = cfg.infer
-    order, scores = reranking.rerank(
-        text.numpy(),
-        gallery.images[ordered].numpy(),
-        gallery.mirrored[ordered].numpy(),
-        m=settings.adapt_from,
-        k=settings.neighbours,
-        score=settings.rerank,
-        quirk=settings.quirks.reranking,
-    )
+    recipe = Recipe(settings.adapt_from, settings.neighbours, settings.rerank, settings.quirks.reranking)
+    features = gallery.images[ordered].numpy(), gallery.mirrored[ordered].numpy()
+    order, scores = reranking.rerank(text.numpy(), *features, recipe)
     return [ordered[place] for place in order], [float(scores[place]) for place in order]

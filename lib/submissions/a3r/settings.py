@@ -128,7 +128,6 @@ class Infer(Section):
     candidates: Positive  # names per query that re-ranking reorders
     adapt_from: Positive  # first candidates that make the adapted query
     neighbours: Positive
-    shards: Positive  # processes that encode the gallery
     quirks: InferQuirks
 
 
@@ -153,6 +152,7 @@ class Machine(Section):
     image_batch: Positive
     text_batch: Positive
     memory_mib: Positive  # for the blocks of the similarity matrix
+    shards: Positive  # processes that encode the gallery
 
 
 class Settings(config.Settings):
