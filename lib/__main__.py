@@ -150,14 +150,18 @@ def keep(options: argparse.Namespace) -> int:
 
 
 def ablate(options: argparse.Namespace) -> int:
-    """Run the named ablations of a submission (default: all) beside the unchanged run, and print their scores."""
+    """Run ablations of a submission (named ones, values of a setting, default: all named) beside the unchanged run."""
     from lib import console
 
     known = config.layers(options.submission)["ablations"]
     unknown = [name for name in options.names if name not in known]
     if unknown:
         raise config.ConfigError(f"{options.submission} has no ablation {unknown[0]!r}; it has: {', '.join(known)}")
-    wanted = {"unchanged": [], **{name: known[name] for name in options.names or known}}
+    chosen = options.names or ([] if options.vary else list(known))
+    wanted = {"unchanged": [], **{name: known[name] for name in chosen}}
+    for text in options.vary:
+        key, _, values = text.partition("=")
+        wanted |= {f"{key}-{value}": [f"{key}={value}"] for value in values.split(",")}
     resolved = {
         name: config.resolve(options.submission, options.variant, options.profile, [*options.set, *changes])
         for name, changes in wanted.items()
@@ -207,7 +211,8 @@ def build_parser() -> argparse.ArgumentParser:
     command("verify", verify, "run")
     command("compare", compare, "run_a", "run_b")
     command("keep", keep, "run")
-    _settings(command("ablate", ablate, "submission", "names"))
+    varied = _settings(command("ablate", ablate, "submission", "names"))
+    varied.add_argument("--vary", action="append", default=[], metavar="KEY=V1,V2", help="one run per value of a setting")
     command("reference", record_reference, "submission").add_argument("--seeds", default="0-4", help="first-last")
     return parser
 

@@ -34,6 +34,10 @@ class Settings(Section):
     seed: int = pydantic.Field(ge=0, lt=2**31)
     machine: Section
 
+    def replaced(self) -> dict[str, Path]:
+        """Stages whose result is a file given by hand instead, such as released weights: they are not run."""
+        return {}
+
 
 @dataclass(frozen=True)
 class StageSettings:
@@ -54,9 +58,12 @@ class StageSettings:
             ) from None
 
     def dump(self) -> dict[str, object]:
-        """The values as plain data by dotted key; `machine` is left out because no result depends on it."""
-        kept = {name: value for name, value in self.sections.items() if name != "machine"}
-        return dict(flatten({name: _plain(value) for name, value in kept.items()}))
+        """The values as plain data by dotted key, without `machine`, on which no result depends, and without paths of files.
+
+        A file's content is an input of the stage (`Settings.replaced`), its place is not.
+        """
+        kept = {name: _plain(value) for name, value in self.sections.items() if name != "machine"}
+        return {key: value for key, value in flatten(kept) if not isinstance(value, Path)}
 
 
 @dataclass(frozen=True)
@@ -169,7 +176,7 @@ def value_comments(submission: str) -> dict[str, str]:
 
 
 def _plain(value: object) -> object:
-    return value.model_dump(mode="json") if isinstance(value, Section) else value
+    return value.model_dump() if isinstance(value, Section) else value
 
 
 def _merge(lower: Mapping, upper: Mapping) -> dict:

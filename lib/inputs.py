@@ -45,6 +45,11 @@ def digest(resolved: Resolved, name: str) -> str | None:
     return _data_digest(resolved) if name == "data" else _base_digest(resolved)
 
 
+def file_digest(path: Path) -> str | None:
+    """sha256 of a file given by hand, remembered while it does not change; None if it is not there."""
+    return store.digest_tree(path.parent, (path.name,)) if path.is_file() else None
+
+
 def missing(resolved: Resolved) -> list[str]:
     """What has to be brought by hand before a run with these settings can start: one line each, with the place."""
     problems = []
@@ -59,6 +64,8 @@ def missing(resolved: Resolved) -> list[str]:
         weights = sources(resolved.submission)["weights"][f"{resolved.settings.model.name}-{resolved.settings.model.pretrained}"]
         target = paths.relative(base_folder(resolved) / weights["file"])
         problems.append(f"weights: {target} ({weights['gib']} GiB; huggingface repository {weights['repository']}, file {weights['file']})")
+    given = resolved.settings.replaced()
+    problems += [f"file: {path} (in place of {stage})" for stage, path in given.items() if not path.is_file()]
     return problems
 
 

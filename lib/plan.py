@@ -44,6 +44,9 @@ def costs(resolved: Resolved, *, gpus: int) -> list[Cost]:
 
 def _planned(resolved: Resolved, link: Link) -> PlannedStage:
     expected = runner.expected_seconds(resolved, link.stage)
+    given = resolved.settings.replaced().get(link.stage)
+    if given is not None:
+        return PlannedStage(link.stage, "replaced", f"by the file {given}", 0.0)
     if link.record is not None:
         return PlannedStage(link.stage, "hit", "nothing it depends on has changed", 0.0)
     reached = chain.progress(link)

@@ -6,7 +6,6 @@ Works from what a run keeps, without torch and without the data set, so that a r
 import importlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import ModuleType
 
 from lib import claims, config, curves, files, plots, report, runs
@@ -82,8 +81,9 @@ def compare(book: ClaimBook, scores: Sequence[Score], run: Run) -> list[Verdict]
 
 
 def show_curves(run: Run) -> object:
-    """Training loss and validation of this run, the published run's beside it where the submission has one."""
-    return plots.curves(_published(run), curves.read_run_folder(run.of("finetune")))
+    """Training loss and validation of this run, if it trained, the published run's beside it where the submission has one."""
+    ours = curves.read_run_folder(run.of("finetune")) if "finetune" in run.stages else None
+    return plots.curves(_published(run), ours)
 
 
 def show_controls(scores: Sequence[Score], run: Run) -> object:
@@ -187,7 +187,7 @@ def _bands(run: Run) -> Mapping[str, tuple[float, float]]:
 def _versions(run: Run) -> dict[str, str]:
     """Versions of the packages that made the scores, from the records of the stages."""
     found: dict[str, str] = {}
-    for stage in READS:
-        path = Path(run.of(stage)) / "record.json"
+    for place in run.stages.values():
+        path = place / "record.json"
         found |= json.loads(files.read_text(path))["versions"] if path.is_file() else {}
     return found

@@ -52,7 +52,8 @@ def verify(folder: Path) -> list[Finding]:
         findings.append(Finding(not extra, f"files that nobody kept: {', '.join(extra) or 'none'}"))
     for stage, entry in content["stages"].items():
         findings.append(_verify_stage(folder, stage, entry, left_out))
-    missing = [stage for stage in paths.STAGES if stage not in content["stages"]]
+    needed = [stage for stage in paths.STAGES if stage not in settings_of(folder).settings.replaced()]
+    missing = [stage for stage in needed if stage not in content["stages"]]
     findings.append(Finding(not missing, f"stages without a result: {', '.join(missing) or 'none'}"))
     findings += _verify_scores(folder)
     return findings

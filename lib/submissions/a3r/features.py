@@ -33,7 +33,7 @@ class Encoder:
 
     name: str
     weights: str
-    model: str | None
+    model: str | dict | None
     padding: Padding
     bundle: OpenClip
 
@@ -43,7 +43,7 @@ class Job:
     """Which pictures a shard encodes; `part` of `parts` is this process's share. Written as JSON for child processes."""
 
     weights: str
-    model: str | None
+    model: str | dict | None
     padding: Padding
     folder: str
     names: list[str]
@@ -54,7 +54,7 @@ class Job:
     parts: int
 
 
-def load_encoder(name: str, weights: Path | str, *, model: str | None, padding: Padding) -> Encoder:
+def load_encoder(name: str, weights: Path | str, *, model: str | dict | None, padding: Padding) -> Encoder:
     """Load weights onto the machine's accelerator, or its CPU. Raises what `models.load_open_clip` raises."""
     bundle = models.load_open_clip(weights, model=model, device=runtime.accelerator())
     return Encoder(name, str(weights), model, padding, bundle)

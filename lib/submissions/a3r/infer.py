@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from lib import files, records
 from lib.config import StageSettings
-from lib.errors import MissingInput
 from lib.runs import Run
 from lib.submissions.a3r import queries, tables
 from lib.submissions.a3r.augmentation import base_model, base_weights
@@ -67,11 +66,13 @@ def load_model(cfg: StageSettings, run: Run) -> "Encoder":
     from lib.submissions.a3r import features
 
     if cfg.infer.checkpoint is not None:
-        path = Path(cfg.infer.checkpoint)
-        if not path.is_file():
-            raise MissingInput(f"infer.checkpoint {path}: no such file; give the path of a released epoch_N.pt or .safetensors")
-        return features.load_encoder("finetuned", path, model=cfg.model.name, padding=cfg.infer.padding)
+        return features.load_encoder("finetuned", cfg.infer.checkpoint, model=released_model(cfg), padding=cfg.infer.padding)
     return features.load_encoder("finetuned", run.of("finetune") / "model", model=None, padding=cfg.infer.padding)
+
+
+def released_model(cfg: StageSettings) -> str | dict:
+    """The model a checkpoint without a config of its own is of: a name that open_clip knows, or the architecture of the settings."""
+    return cfg.model.architecture or cfg.model.name
 
 
 def load_baseline(cfg: StageSettings, run: Run) -> "Encoder":

@@ -1,5 +1,6 @@
 """The settings of a3r: what each means, its unit and what it may be. Values and their sources stand in config.yaml."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -119,7 +120,7 @@ class InferQuirks(Section):
 class Infer(Section):
     """Ranking the gallery for every query."""
 
-    checkpoint: str | None  # a released epoch_N.pt or safetensors to start from instead of 04's result
+    checkpoint: Path | None  # a released epoch_N.pt or safetensors to start from instead of 04's result
     query: Literal["plain", "strip", "suffix"]  # what a vehicle query's text becomes
     gallery: Literal["all", "routed"]  # every picture, or those of the query's class by file name
     padding: Literal["as_published", "exact", "none"]
@@ -166,3 +167,7 @@ class Settings(config.Settings):
     infer: Infer
     evaluate: Evaluate
     machine: Machine
+
+    def replaced(self) -> dict[str, Path]:
+        """A released checkpoint stands for the result of 04."""
+        return {} if self.infer.checkpoint is None else {"finetune": self.infer.checkpoint}
