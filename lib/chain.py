@@ -6,7 +6,7 @@ The notebooks' front door (`lib.stages`), the runner and `plan` all ask here, so
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import files, identity, inputs, paths, store
+from lib import config, files, identity, inputs, paths, runs, store
 from lib.config import Resolved
 from lib.errors import MissingInput
 from lib.identity import Identity
@@ -55,9 +55,21 @@ def links(resolved: Resolved, *, until: str = paths.STAGES[-1], by_hand: bool = 
     return chain
 
 
+def continuable(resolved: Resolved) -> Path | None:
+    """The newest run with these settings, if none of its stages was made by other code than today's; else None."""
+    folder = runs.latest(resolved)
+    if folder is None:
+        return None
+    known = {stage: link.identity.key for stage, link in links(resolved).items() if link.identity is not None}
+    entries = runs.read(folder)["stages"]
+    return folder if all(entry["key"] == known.get(stage, entry["key"]) for stage, entry in entries.items()) else None
+
+
 def require(chain: dict[str, Link], stage: str) -> Link:
     """The stage's link, everything it reads being there. Raises MissingInput that names the notebook to run first."""
     link = chain[stage]
+    if link.waits_for and link.waits_for not in link.reads:
+        raise MissingInput(f"{link.submission}: {stage} needs the file {link.waits_for}, which is not there; give the path of one that is")
     for name in link.reads:
         if name not in chain or chain[name].record is not None:
             continue
@@ -84,22 +96,33 @@ def progress(link: Link) -> dict | None:
     return files.read_json(path) if path.is_file() else None
 
 
-def _link(resolved: Resolved, stage: str, chain: dict[str, Link], by_hand: bool, rehash: bool) -> Link:
-    module = module_of(resolved.submission, stage)
-    reads = identity.constant(module, "READS")
-    taken: dict[str, str] = {}
-    for name in reads:
-        found = _input(resolved, name, chain)
-        if found is None:
-            return Link(resolved.submission, stage, module, reads, None, waits_for=name)
-        taken[name] = found
-    known = Identity(
+def identify(resolved: Resolved, stage: str, module: str, taken: dict[str, str]) -> Identity:
+    """The stage's identity with these inputs.
+
+    Beside them count the files of the submission's folder that the code names, such as claims.yaml; config.yaml is in the settings.
+    """
+    beside = identity.file_digests(module, config.config_file(resolved.submission).parent)
+    beside.pop("config.yaml", None)
+    return Identity(
         notebook=identity.notebook_digest(paths.notebook(stage)),
         modules=identity.module_digests(module),
         settings=resolved.for_stage(stage, identity.constant(module, "SETTINGS")).dump(),
-        inputs=taken,
+        inputs={**beside, **taken},
         environment=identity.environment(module),
     )
+
+
+def _link(resolved: Resolved, stage: str, chain: dict[str, Link], by_hand: bool, rehash: bool) -> Link:
+    module, replaced = module_of(resolved.submission, stage), resolved.settings.replaced()
+    declared = identity.constant(module, "READS")
+    reads = tuple(name for name in declared if name not in replaced)
+    taken: dict[str, str] = {}
+    for name in declared:
+        found = inputs.file_digest(replaced[name]) if name in replaced else _input(resolved, name, chain)
+        if found is None:
+            return Link(resolved.submission, stage, module, reads, None, waits_for=str(replaced.get(name, name)))
+        taken[f"file for {name}" if name in replaced else name] = found
+    known = identify(resolved, stage, module, taken)
     place = store.folder(resolved.submission, stage, known.key)
     record = store.finished(place, by_hand=by_hand, rehash=rehash)
     return Link(resolved.submission, stage, module, reads, known, record=record)
@@ -107,6 +130,7 @@ def _link(resolved: Resolved, stage: str, chain: dict[str, Link], by_hand: bool,
 
 def _input(resolved: Resolved, name: str, chain: dict[str, Link]) -> str | None:
     """The digest of one input, or None while it is not there."""
+    assert name in chain or name in inputs.KINDS, f"READS {name!r} is neither an earlier stage nor one of {inputs.KINDS}"
     if name not in chain:
         return inputs.digest(resolved, name)
     record = chain[name].record

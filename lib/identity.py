@@ -7,6 +7,7 @@ formatting, docstrings, notebook outputs, cell metadata and absolute paths are n
 import ast
 import functools
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ from lib.errors import DataError
 
 # Modules that only display: nothing they make is a stage's result, so they may change without a re-run.
 DISPLAY = {"lib.show", "lib.plots", "lib.report"}
+
+# A module named in a string is a program that the module starts (`lib.launch`), or one it imports by name.
+MODULE_NAME = re.compile(r"lib(\.\w+)+")
+FILE_NAME = re.compile(r"[\w-]+\.\w+")
 
 # Import name -> distribution, where the two differ.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "PyYAML", "open_clip": "open_clip_torch", "open_clip_train": "open_clip_torch"}
@@ -65,28 +70,42 @@ def differences(old: Mapping, new: Mapping) -> list[str]:
 
 
 def notebook_digest(path: Path) -> str:
-    """Digest of the code cells' syntax trees, the cell tagged `parameters` left out (its values are settings)."""
+    """Digest of the code cells' syntax trees, the cell tagged `parameters` (its values are settings) and cells without code left out."""
     sources = [cell["source"] for cell in code_cells(path) if "parameters" not in cell["tags"]]
-    return files.digest([_tree(source, str(path)) for source in sources])
+    return files.digest([_tree(source, paths.relative(path)) for source in sources if not is_blank(source)])
 
 
 def code_cells(path: Path) -> list[dict]:
     """The notebook's code cells in order, each {"source": str, "tags": list of str}."""
     content = files.read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
-        raise DataError(f"{path}: not a notebook (no list of cells)")
+        raise DataError(f"{paths.relative(path)}: not a notebook (no list of cells)")
     cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
     return [{"source": "".join(cell["source"]), "tags": cell.get("metadata", {}).get("tags", [])} for cell in cells]
 
 
+def is_blank(source: str) -> bool:
+    """Whether a cell holds no code: JupyterLab adds an empty one below the last cell that is run."""
+    return all(line.strip().startswith("#") or not line.strip() for line in source.splitlines())
+
+
 def same_code(one: str, other: str) -> bool:
-    """Whether two cells are the same code, comments and formatting aside."""
-    return _tree(one, "cell") == _tree(other, "cell")
+    """Whether two cells are the same code, comments and formatting aside; what is no valid Python is like nothing else."""
+    try:
+        return _tree(one, "cell") == _tree(other, "cell")
+    except DataError:
+        return False
 
 
 def module_digests(module: str) -> dict[str, str]:
     """Digest of the syntax tree of `module` and of every `lib` module it imports, near or far, display modules left out."""
     return {name: _module(name).tree for name in _closure(module)}
+
+
+def file_digests(module: str, folder: Path) -> dict[str, str]:
+    """Digest of every file of the folder that `module` or its `lib` imports name in a string: claims.yaml, published numbers."""
+    named = {name for one in _closure(module) for name in _module(one).names}
+    return {name: files.sha256_file(folder / name) for name in sorted(named) if (folder / name).is_file()}
 
 
 def code_digest(module: str) -> str:
@@ -123,6 +142,7 @@ class _Module:
     tree: str
     imports: tuple[str, ...]
     packages: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 def _closure(module: str) -> list[str]:
@@ -145,8 +165,11 @@ def _module(name: str) -> _Module:
 def _parsed(name: str, path: Path, _changed: int) -> _Module:
     """Digest and imports of one module; the time of its last change keeps a long-lived kernel from answering with old code."""
     tree = ast.parse(files.read_text(path))
-    imports, packages = set(), set()
+    imports, packages, names = set(), set(), set()
     for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            imports |= {node.value} if MODULE_NAME.fullmatch(node.value) and exists(node.value) else set()
+            names |= {node.value} if FILE_NAME.fullmatch(node.value) else set()
         for imported in _imported(node):
             top = imported.partition(".")[0]
             if top == "lib":
@@ -154,7 +177,7 @@ def _parsed(name: str, path: Path, _changed: int) -> _Module:
             elif top not in sys.stdlib_module_names:
                 packages.add(top)
     imports -= {"lib", name}
-    return _Module(_dump(tree), tuple(sorted(imports)), tuple(sorted(packages)))
+    return _Module(_dump(tree), tuple(sorted(imports)), tuple(sorted(packages)), tuple(sorted(names)))
 
 
 def _imported(node: ast.AST) -> list[str]:
@@ -177,10 +200,7 @@ def _tree(source: str, where: str) -> str:
 def _dump(tree: ast.AST) -> str:
     """Digest of a syntax tree without docstrings and positions."""
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return files.digest(ast.dump(tree))
 

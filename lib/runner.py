@@ -6,20 +6,22 @@ stage counts as done only by its own record (`lib.store`).
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import chain, files, identity, inputs, paths, runs, store
+from lib import chain, files, identity, inputs, launch, paths, runs, store
 from lib.chain import Link
 from lib.config import Resolved
-from lib.errors import ConfigError, StageFailed
+from lib.errors import ConfigError, KitError, StageFailed
 from lib.records import StageRecord
-from lib.stages import DRIVER, HELD
+from lib.stages import HELD
 
 KERNEL = "python3"
 TICK_SECONDS = 5.0
@@ -49,9 +51,10 @@ def run(
     Continues the newest run with these settings, unless `new` or its results come from other code; then a new folder is made.
     Raises StageFailed at the first stage that fails; nothing after it is run.
     """
-    folder = None if new else _continuable(resolved)
+    chain.require(chain.links(resolved, until=stages[0]), stages[0])  # before a folder is made for nothing
+    folder = None if new else chain.continuable(resolved)
     folder = folder or runs.create(resolved, tag=tag)
-    with _interruptible():
+    with interruptible():
         for number, stage in enumerate(stages, start=1):
             tell = _teller(listener, stage, number, len(stages), _time_left(resolved, stages[number - 1 :]))
             record, hit = bring_up_to_date(resolved, stage, folder, tell)
@@ -68,8 +71,7 @@ def bring_up_to_date(resolved: Resolved, stage: str, folder: Path, tell: Callabl
         tell("start", "")
         inputs.prepare(resolved, link.reads)
         link = chain.require(chain.links(resolved, until=stage), stage)
-    hit = link.record is not None
-    record = link.record or _execute(resolved, link, folder, tell)
+    record, hit = (link.record, True) if link.record is not None else _execute(resolved, link, folder, tell)
     runs.attach(folder, stage, link.place, record, hit=hit)
     return record, hit
 
@@ -100,37 +102,41 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict[str, object]
     """Run a notebook through papermill in a kernel tied to this process. Raises StageFailed with the error of the failing cell."""
     check_parameters(notebook, parameters)
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    os.environ[DRIVER] = str(os.getpid())
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(output),
-            parameters=parameters,
-            kernel_name=KERNEL,
-            progress_bar=False,
-            request_save_on_cell_execute=False,
-            shutdown_kernel="immediate",
-            kernel_manager_class=_local_kernels(),
-        )
+        with tempfile.TemporaryDirectory(prefix="podium-") as sockets:
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters=parameters,
+                kernel_name=KERNEL,
+                progress_bar=False,
+                request_save_on_cell_execute=False,
+                shutdown_kernel="immediate",
+                kernel_manager_class=_local_kernels(Path(sockets)),
+            )
     except PapermillExecutionError as error:
+        _forget_paths(output)
         what = error.evalue if _is_ours(error.ename) else f"{error.ename}: {error.evalue}"
         raise StageFailed(f"{what.strip().splitlines()[0] if what.strip() else error.ename} [{paths.relative(output)}]") from None
+    except DeadKernelError:
+        raise StageFailed(
+            f"the kernel of {paths.relative(notebook)} was killed, by hand or for want of memory; the same command continues"
+        ) from None
     except OSError as error:
         raise files.disk_full(error, output.parent) from error
-    finally:
-        os.environ.pop(DRIVER, None)
-        _forget_paths(output)
+    _forget_paths(output)
 
 
-def _execute(resolved: Resolved, link: Link, folder: Path, tell: Callable[[str, str], None]) -> StageRecord:
-    """Run the stage's notebook under the lock of its identity."""
+def _execute(resolved: Resolved, link: Link, folder: Path, tell: Callable[[str, str], None]) -> tuple[StageRecord, bool]:
+    """Run the stage's notebook under the lock of its identity: (its record, whether another process had made it meanwhile)."""
     place = link.place
     with files.lock(place / store.LOCK):
-        record = store.finished(place)  # another driver may have made it while this one waited for the lock
+        record = store.finished(place)
         if record is not None:
-            return record
+            return record, True
         runs.detach(folder, link.stage)
         os.environ[HELD] = link.identity.key
         parameters = {
@@ -138,18 +144,16 @@ def _execute(resolved: Resolved, link: Link, folder: Path, tell: Callable[[str, 
             "VARIANT": resolved.variant,
             "PROFILE": resolved.profile,
             "RUN": folder.name,
-            "OVERRIDES": " ".join(f"'{part}'" for part in resolved.overrides),
+            "OVERRIDES": shlex.join(resolved.overrides),
         }
         try:
             with _ticking(place / "stage.log", tell):
                 execute_notebook(paths.notebook(link.stage), place / "notebook.ipynb", parameters)
-        except StageFailed as error:
+        except KitError as error:
             runs.enter(folder, link.stage, "failed", key=link.identity.key, message=str(error))
             raise StageFailed(f"{link.submission} {link.stage}: {error}") from None
         except KeyboardInterrupt:
-            runs.enter(
-                folder, link.stage, "interrupted", key=link.identity.key, message="interrupted; the same command continues"
-            )
+            runs.enter(folder, link.stage, "interrupted", key=link.identity.key, message="interrupted; the same command continues")
             raise
         finally:
             del os.environ[HELD]
@@ -158,17 +162,7 @@ def _execute(resolved: Resolved, link: Link, folder: Path, tell: Callable[[str, 
         raise StageFailed(
             f"{link.submission} {link.stage}: the notebook ended without closing its record; its last cell calls stages.finish"
         )
-    return record
-
-
-def _continuable(resolved: Resolved) -> Path | None:
-    """The newest run with these settings, if none of its stages was made by other code than today's."""
-    folder = runs.latest(resolved)
-    if folder is None:
-        return None
-    known = {stage: link.identity.key for stage, link in chain.links(resolved).items() if link.identity is not None}
-    entries = runs.read(folder)["stages"]
-    return folder if all(entry["key"] == known.get(stage, entry["key"]) for stage, entry in entries.items()) else None
+    return record, False
 
 
 def _time_left(resolved: Resolved, stages: tuple[str, ...]) -> float | None:
@@ -187,11 +181,18 @@ def _teller(listener: Listener, stage: str, number: int, of: int, left: float | 
     return tell
 
 
-def _local_kernels() -> type:
-    """A kernel manager that talks to its kernel through sockets of the file system: nothing on the network, and no warning about it."""
+def _local_kernels(sockets: Path) -> type:
+    """A kernel manager whose kernels end with this process, and talk to it through sockets in that folder: nothing on the network."""
     from jupyter_client.manager import AsyncKernelManager
 
-    return type("LocalKernelManager", (AsyncKernelManager,), {"transport": "ipc"})
+    class LocalKernelManager(AsyncKernelManager):
+        transport = "ipc"
+        ip = str(sockets / "kernel")  # a prefix of the sockets' names; left alone, all kernels would share one in the current folder
+
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            return launch.tied(super().format_kernel_cmd(extra_arguments))
+
+    return LocalKernelManager
 
 
 def _is_ours(name: str) -> bool:
@@ -211,7 +212,7 @@ def _forget_paths(output: Path) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Treat SIGTERM like Ctrl-C, so that whatever ends a run ends its kernel and training too."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -5,6 +5,7 @@ The folder holds `run.json`, `config.yaml`, a link per stage to its result in th
 """
 
 import datetime
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -113,8 +114,8 @@ def found(submission: str) -> list[Path]:
 def same_settings(folder: Path, resolved: Resolved) -> bool:
     """Whether the run was made with exactly these settings."""
     content = read(folder)
-    same_names = (content["variant"], content["profile"]) == (resolved.variant, resolved.profile)
-    return same_names and files.read_yaml(folder / "config.yaml") == resolved.values()
+    names = ("submission", "variant", "profile")
+    return all(content[name] == getattr(resolved, name) for name in names) and files.read_yaml(folder / "config.yaml") == resolved.values()
 
 
 def latest(resolved: Resolved) -> Path | None:
@@ -126,19 +127,21 @@ def newest(submission: str) -> Path:
     """The newest run of a submission, whatever its settings. Raises MissingInput if there is none."""
     folders = found(submission)
     if not folders:
-        raise MissingInput(
-            f"{submission} has no run in {paths.relative(paths.log())}; start one with: python -m lib run {submission}"
-        )
+        raise MissingInput(f"{submission} has no run in {paths.relative(paths.log())}; start one with: python -m lib run {submission}")
     return folders[-1]
 
 
-def named(name: str) -> Path:
-    """The run folder a person means: a path, a folder name in log/, or `best/<submission>`. Raises MissingInput with what there is."""
-    candidates = [Path(name), *paths.log().glob(f"*/{name}"), paths.best() / name.removeprefix("best/")]
+def named(name: str, submission: str = "*") -> Path:
+    """The run folder a person means: a path, a folder name in log/, or `best/<submission>`.
+
+    Two submissions started in the same second have runs of the same name; `submission` says whose is meant. Raises MissingInput with
+    what there is.
+    """
+    candidates = [Path(name), paths.ROOT / name, *paths.log().glob(f"{submission}/{name}"), paths.best() / name.removeprefix("best/")]
     for folder in candidates:
         if (folder / RUN_FILE).is_file():
             return folder.resolve()
-    known = sorted(path.parent.name for path in paths.log().glob(f"*/*/{RUN_FILE}"))[-5:]
+    known = sorted(path.parent.name for path in paths.log().glob(f"{submission}/*/{RUN_FILE}"))[-5:]
     raise MissingInput(f"no run {name!r}; the newest are: {', '.join(known) or 'none, start one with python -m lib run'}")
 
 
@@ -146,9 +149,7 @@ def kept(submission: str) -> Path:
     """The kept best run of a submission. Raises MissingInput if none was kept."""
     folder = paths.best() / submission
     if not (folder / RUN_FILE).is_file():
-        raise MissingInput(
-            f"{submission} has no kept run in {paths.relative(paths.best())}; keep one with: python -m lib keep RUN"
-        )
+        raise MissingInput(f"{submission} has no kept run in {paths.relative(paths.best())}; keep one with: python -m lib keep RUN")
     return folder
 
 
@@ -190,19 +191,25 @@ def attach(folder: Path, stage: str, place: Path, record: StageRecord, *, hit: b
 
 
 def detach(folder: Path, stage: str) -> None:
-    """Take a stage's older result out of the run folder before a new attempt: it must not be shown as this run's."""
-    place = folder / paths.numbered(stage)
-    target = place.resolve()
-    for name in SHORTCUTS:
-        link = folder / name
-        if link.is_symlink() and link.resolve().parent == target:
-            link.unlink()
-    place.unlink(missing_ok=True)
+    """Take the older results of a stage and of all after it out of the run folder before a new attempt.
+
+    None of them may be shown as this run's; those that turn out to be still right are attached again when their turn comes.
+    """
+    outdated = paths.STAGES[paths.STAGES.index(stage) :]
+    targets = [(folder / paths.numbered(name)).resolve() for name in outdated]
+    for link in [*(folder / name for name in SHORTCUTS), *(folder / paths.numbered(name) for name in outdated)]:
+        if link.is_symlink() and (link.name not in SHORTCUTS or link.resolve().parent in targets):
+            link.unlink(missing_ok=True)
+    with files.lock(folder / ".lock"):
+        content = read(folder)
+        content["stages"] = {name: entry for name, entry in content["stages"].items() if name not in outdated}
+        files.write_json(folder / RUN_FILE, content)
 
 
 def _link(link: Path, target: Path) -> None:
-    """Point a relative symbolic link at the target, replacing an older one."""
-    if link.is_symlink():
-        link.unlink()
+    """Point a relative symbolic link at the target, replacing an older one at once: another driver may be linking here too."""
     depth = len(link.parent.resolve().relative_to(paths.log()).parts)
-    link.symlink_to(Path(*[".."] * depth) / target.relative_to(paths.log()), target_is_directory=target.is_dir())
+    draft = link.with_name(f".{link.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(Path(*[".."] * depth) / target.relative_to(paths.log()), target_is_directory=target.is_dir())
+    draft.replace(link)

@@ -26,7 +26,6 @@ from lib.runs import Run
 
 logger = logging.getLogger(__name__)
 
-DRIVER = "PODIUM_DRIVER"  # process id of the runner, set for the kernels it starts
 HELD = "PODIUM_HOLDS"  # key of the stage whose lock the runner holds for the kernel
 TINY = "Tiny profile: synthetic data and a toy model; the numbers below test the machinery, not the claim."
 
@@ -54,14 +53,14 @@ def begin(
     `run` is "new", "latest" (the newest run with these settings), "best" (07 only: the kept run, read-only) or a run's name.
     Raises ConfigError for unknown names, MissingInput naming the notebook to run first.
     """
-    _tie_to_driver()
     _close_others()
     if run == "best":
         return _begin_kept(stage, submission)
     resolved = config.resolve(submission, variant, profile, overrides)
-    link = _require(resolved, stage)
-    folder = _run_folder(resolved, stage, run)
-    chained = chain.links(resolved, until=stage, by_hand=True)
+    chained = _require(resolved, stage)
+    link = chained[stage]
+    out = _open_place(link)
+    folder = _run_folder(resolved, run)
     for name, earlier in chained.items():
         if earlier.record is not None and name != stage:
             runs.attach(folder, name, earlier.place, earlier.record, hit=True)
@@ -70,27 +69,29 @@ def begin(
         stage=stage,
         profile=profile,
         folder=folder,
-        out=link.place,
+        out=out,
         key=link.identity.key,
         stages={name: chained[name].place for name in link.reads if name in chained},
         data=inputs.data_root(resolved) if "data" in link.reads else None,
         base=inputs.base_folder(resolved) if "base" in link.reads else None,
     )
-    opened = _open_place(opened, link)
-    runs.detach(folder, stage)
-    runs.enter(folder, stage, "running", key=link.identity.key)
+    if out == link.place:  # a repetition leaves the first result where it is
+        runs.detach(folder, stage)
+        runs.enter(folder, stage, "running", key=link.identity.key)
     return _hand_over(opened, link, resolved.for_stage(stage, identity.constant(link.module, "SETTINGS")), profile)
 
 
 def finish(run: Run) -> object:
     """Close the stage: digest what it wrote, write its record last, show it in the run folder. Returns the record for display.
 
-    Raises StageFailed if a cell of the notebook was not run as it is saved, because the result would be filed under other code.
+    Raises StageFailed if a cell of the notebook was not run as it is saved, or code changed meanwhile, because the result would be
+    filed under other code.
     """
-    opened = _open.pop(run.out, None)
+    opened = _open.get(run.out)
     if opened is None:
         raise StageFailed(f"{run.stage} is not open in this kernel; run the notebook from its first cell")
     entry, extra = _cells_run(opened.link, opened.first_cell)
+    _check_unchanged(opened.link)
     record = StageRecord(
         submission=run.submission,
         stage=run.stage,
@@ -108,11 +109,10 @@ def finish(run: Run) -> object:
         dropped=dict(run.dropped),
     )
     place, kept = _seal(run, opened, record)
-    if run.folder != run.out:
+    if run.folder.is_relative_to(paths.log()):  # else it is the kept run, which is only read
         runs.attach(run.folder, run.stage, place, kept, hit=False)
     logger.info("%s done in %.1f s: %d files in %s", run.stage, record.seconds, len(record.outputs), paths.relative(run.folder))
-    _stop_logging()
-    opened.held.close()
+    _close_others()
     return show.record(
         {
             "stage": run.stage,
@@ -136,72 +136,61 @@ def story(stage: str, submission: str) -> str:
 def _begin_kept(stage: str, submission: str) -> tuple[StageSettings, Run, ModuleType]:
     """Open 07 on the kept run: its folders are read, nothing in it is written."""
     if stage != "quick_review":
-        raise ConfigError(
-            f"RUN best is the kept run, which only 07-quick-review reads; {stage} takes new, latest or a run's name"
-        )
+        raise ConfigError(f"RUN best is the kept run, which only 07-quick-review reads; {stage} takes new, latest or a run's name")
     folder = runs.kept(submission)
     content = runs.read(folder)
     resolved = config.resolve(submission, content["variant"], content["profile"], content["overrides"])
     module = chain.module_of(submission, stage)
-    known = identity.Identity(
-        notebook=identity.notebook_digest(paths.notebook(stage)),
-        modules=identity.module_digests(module),
-        settings=resolved.for_stage(stage, identity.constant(module, "SETTINGS")).dump(),
-        inputs={"kept": store.digest_tree(folder)},
-        environment=identity.environment(module),
-    )
+    known = chain.identify(resolved, stage, module, {"kept": store.digest_tree(folder)})
     reads = identity.constant(module, "READS")
     link = Link(submission, stage, module, reads, known)
     places = {name: folder / paths.numbered(name) for name in reads if (folder / paths.numbered(name)).is_dir()}
-    opened = Run(submission, stage, resolved.profile, folder, link.place, known.key, places)
-    opened = _open_place(opened, link)
+    opened = Run(submission, stage, resolved.profile, folder, _open_place(link), known.key, places)
     return _hand_over(opened, link, resolved.for_stage(stage, identity.constant(module, "SETTINGS")), resolved.profile)
 
 
-def _tie_to_driver() -> None:
-    """End with the runner that started this kernel; a kernel that a person started belongs to her."""
-    if DRIVER in os.environ:
-        runtime.die_with_parent(int(os.environ[DRIVER]))
-
-
 def _close_others() -> None:
-    """Let go of stages that this kernel opened and never finished (a notebook run again from the top)."""
+    """Let go of what this kernel has open: a stage that ends, or one never finished (a notebook run again from the top)."""
     for opened in _open.values():
         opened.held.close()
     _open.clear()
     _stop_logging()
 
 
-def _require(resolved: Resolved, stage: str) -> Link:
-    """The stage's link with everything it reads in place; toy data and tiny base weights are made on the way."""
+def _require(resolved: Resolved, stage: str) -> dict[str, Link]:
+    """The chain up to the stage with everything it reads in place; toy data and tiny base weights are made on the way."""
     _log_to_cell()
     earlier = chain.links(resolved, until=stage, by_hand=True)
     chain.require(earlier, stage)
     inputs.prepare(resolved, earlier[stage].reads)
-    return chain.require(chain.links(resolved, until=stage, by_hand=True), stage)
+    chained = chain.links(resolved, until=stage, by_hand=True)
+    chain.require(chained, stage)
+    return chained
 
 
-def _run_folder(resolved: Resolved, stage: str, run: str) -> Path:
+def _run_folder(resolved: Resolved, run: str) -> Path:
     if run not in ("new", "latest"):
-        folder = runs.named(run)
+        folder = runs.named(run, resolved.submission)
+        if not folder.is_relative_to(paths.log()):
+            raise ConfigError(f"run {run!r} is a kept run, which is only read; use RUN latest, new or the name of a run in log")
         if not runs.same_settings(folder, resolved):
             raise ConfigError(
                 f"run {folder.name} was made with other settings than variant {resolved.variant}, profile {resolved.profile}, "
                 f"overrides {' '.join(resolved.overrides) or 'none'}; use RUN latest or new, or its own settings"
             )
         return folder
-    latest = runs.latest(resolved) if run == "latest" else None
+    latest = chain.continuable(resolved) if run == "latest" else None
     return latest or runs.create(resolved)
 
 
-def _open_place(run: Run, link: Link) -> Run:
-    """Lock the stage's folder and clear what does not count; a finished one is repeated beside it and compared by `finish`."""
-    held = ExitStack()
-    if os.environ.get(HELD) != run.key and not held.enter_context(files.lock(run.out / store.LOCK, wait=False)):
-        raise StageFailed(
-            f"{run.stage} with this identity is being made by another process ({paths.relative(run.out)}); wait for it"
-        )
-    out = run.out
+def _open_place(link: Link) -> Path:
+    """Lock the stage's folder, clear what does not count, and return the folder to write to.
+
+    A finished stage is repeated beside its folder and compared by `finish`.
+    """
+    held, out = ExitStack(), link.place
+    if os.environ.get(HELD) != link.identity.key and not held.enter_context(files.lock(out / store.LOCK, wait=False)):
+        raise StageFailed(f"{link.stage} with this identity is being made by another process ({paths.relative(out)}); wait for it")
     if store.finished(out) is not None:
         out = out.with_name(f"{out.name}.again")
         shutil.rmtree(out, ignore_errors=True)
@@ -209,11 +198,8 @@ def _open_place(run: Run, link: Link) -> Run:
         store.clear(out)
     out.mkdir(parents=True, exist_ok=True)
     files.write_json(out / store.IDENTITY, link.identity.fields())
-    _open[out] = _Open(
-        link, run.out, datetime.datetime.now().isoformat(timespec="seconds"), time.monotonic(), _history_length(), held
-    )
-    fields = {name: getattr(run, name) for name in run.__dataclass_fields__}
-    return Run(**{**fields, "out": out})
+    _open[out] = _Open(link, link.place, datetime.datetime.now().isoformat(timespec="seconds"), time.monotonic(), _history_length(), held)
+    return out
 
 
 def _hand_over(run: Run, link: Link, settings: StageSettings, profile: str) -> tuple[StageSettings, Run, ModuleType]:
@@ -233,14 +219,20 @@ def _seal(run: Run, opened: _Open, record: StageRecord) -> tuple[Path, StageReco
         return run.out, record
     older = store.read_record(opened.place)
     if older is None:
-        raise RecordError(
-            f"{paths.relative(opened.place)} lost its record while {run.stage} was repeated; run the notebook again"
-        )
+        raise RecordError(f"{paths.relative(opened.place)} lost its record while {run.stage} was repeated; run the notebook again")
     differing = sorted(name for name in {*older.outputs, *record.outputs} if older.outputs.get(name) != record.outputs.get(name))
     shutil.rmtree(run.out)
     verdict = f"differs in {', '.join(differing)}; the first result stays" if differing else "gave identical files"
     logger.info("%s was done before; this repetition %s", run.stage, verdict)
     return opened.place, older
+
+
+def _check_unchanged(link: Link) -> None:
+    """Raise StageFailed if the notebook or the library was edited since `begin`: the result would belong to neither code."""
+    code = {"notebook": identity.notebook_digest(paths.notebook(link.stage)), "modules": identity.module_digests(link.module)}
+    changed = identity.differences(link.identity.fields(), {**link.identity.fields(), **code})
+    if changed:
+        raise StageFailed(f"{link.submission}: {', '.join(changed[:3])} changed while {link.stage} ran; run the stage again")
 
 
 def _history() -> list[str]:
@@ -260,16 +252,16 @@ def _cells_run(link: Link, first: int) -> tuple[str, list[str]]:
     """
     history = _history()
     if not history:
-        return "python", []
+        return "python", ["a Python program, not the notebook"]
     path = paths.notebook(link.stage)
-    cells = [cell["source"] for cell in identity.code_cells(path)]
+    cells = [cell["source"] for cell in identity.code_cells(path) if not identity.is_blank(cell["source"])]
     start = next(number for number, source in enumerate(cells) if "stages.begin(" in source)
     end = next(number for number, source in enumerate(cells) if "stages.finish(" in source)
     expected, extra = cells[start : end + 1], []
     for source in history[first - 1 :]:
         if expected and identity.same_code(source, expected[0]):
             expected.pop(0)
-        else:
+        elif not identity.is_blank(source) and not identity.same_code(source, cells[end]):  # `finish` may be asked twice
             extra.append(source.strip().partition("\n")[0])
     if expected:
         raise StageFailed(

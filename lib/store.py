@@ -12,7 +12,7 @@ from pathlib import Path
 import pydantic
 
 from lib import files, paths
-from lib.errors import RecordError
+from lib.errors import DataError, RecordError
 from lib.records import StageRecord
 
 RECORD = "record.json"
@@ -22,7 +22,18 @@ LOCK = ".lock"
 KEY_LENGTH = 16  # letters of the key in folder names; the record holds the whole
 
 # What a stage leaves behind that tells of the way, not the result: it carries times and host names, so no identity holds it.
-TRACES = ("notebook.ipynb", "report.html", "*.log", "params.txt", PROGRESS, "tensorboard/*", "checkpoints/*", "features/*", RECORD, IDENTITY)
+TRACES = (
+    "notebook.ipynb",
+    "report.html",
+    "*.log",
+    "params.txt",
+    PROGRESS,
+    "tensorboard/*",
+    "checkpoints/*",
+    "features/*",
+    RECORD,
+    IDENTITY,
+)
 
 
 def folder(submission: str, stage: str, key: str) -> Path:
@@ -43,11 +54,12 @@ def read_record(place: Path) -> StageRecord | None:
         return None
     try:
         return StageRecord.model_validate(files.read_json(path))
+    except DataError as error:
+        reason = str(error).partition(": ")[2].partition(";")[0]
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise RecordError(
-            f"{paths.relative(path)}: {'.'.join(map(str, first['loc']))}: {first['msg']}; not written by this kit?"
-        ) from None
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    raise RecordError(f"{paths.relative(path)} cannot be read ({reason}); delete its folder, and the stage is made again")
 
 
 def finished(place: Path, *, by_hand: bool = False, rehash: bool = False) -> StageRecord | None:
@@ -73,9 +85,7 @@ def changed_files(place: Path, digests: Mapping[str, str], *, rehash: bool = Fal
 def digest_tree(root: Path, patterns: tuple[str, ...] = ("*",)) -> str:
     """One digest over the names and contents of the files below `root` that match; contents read before are remembered."""
     memory = _remembered()
-    found = [
-        path for path in files.list_files(root) if any(fnmatch.fnmatch(str(path.relative_to(root)), one) for one in patterns)
-    ]
+    found = [path for path in files.list_files(root) if any(fnmatch.fnmatch(str(path.relative_to(root)), one) for one in patterns)]
     digests = {str(path.relative_to(root)): _digest(path, memory) for path in found}
     _remember(memory)
     return files.digest(digests)
