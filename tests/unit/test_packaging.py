@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -303,6 +305,46 @@ def test_test_script_runs_the_part_asked_for_and_ends_in_its_summary(tmp_path: P
     answer = run_script("test.sh", "unit", "tests/unit/test_packaging.py", "-q", "-k", "test_the_console_script", cwd=tmp_path)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert re.search(r"unit +.*1 passed", answer.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("number", "queued"), [(signal.SIGUSR1, ["requeue 7"]), (signal.SIGTERM, [])])
+def test_batch_job_stops_the_run_and_queues_itself_again_at_the_time_limit(tmp_path: Path, number: int, queued: list[str]):
+    called, started = tmp_path / "called", tmp_path / "started"
+    python, scontrol = tmp_path / "python", tmp_path / "scontrol"
+    # Stands for a run that needs a moment to write its checkpoint when it is told to stop.
+    python.write_text(
+        f"""#!{sys.executable}
+import os, signal, sys, time
+if "run" in sys.argv:
+    def stop(number, frame):
+        time.sleep(0.3)
+        print("stopped", *sys.argv[1:], flush=True)
+        sys.exit(143)
+    signal.signal(signal.SIGTERM, stop)
+    open({str(started)!r}, "w").close()
+    time.sleep(60)
+"""
+    )
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >>"{called}"\n')
+    for program in (python, scontrol):
+        program.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PODIUM_PYTHON": str(python),
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_JOB_ID": "7",
+    }
+    command = ["bash", str(ROOT / "script" / "slurm.sh"), "a3r", "--set", "finetune.lr=1e-7"]
+    job = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not started.exists():
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.02)
+    job.send_signal(number)
+    output, _ = job.communicate(timeout=30)
+    assert output == "stopped -m lib run a3r --set finetune.lr=1e-7 --profile full\n"
+    assert job.returncode == 143
+    assert (called.read_text().splitlines() if called.exists() else []) == queued
 
 
 # --- DeepSpeed and sources ---
