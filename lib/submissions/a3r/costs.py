@@ -15,9 +15,14 @@ GALLERY = 17611
 
 
 def estimate(settings: Settings, gpus: int) -> list[dict]:
-    """Rows for `lib.plan.Cost`; GPU memory is per GPU, hours are on `gpus` GPUs where the stage can use them."""
-    weights = settings.model.parameters * FLOAT / GIB
+    """Rows for `lib.plan.Cost`; GPU memory is per GPU, hours are on `gpus` GPUs where the stage can use them.
+
+    Empty where the settings do not say how many rows or parameters there are.
+    """
     train, val = settings.data.train_rows, settings.data.val_rows
+    if train is None or val is None or settings.model.parameters is None:
+        return []
+    weights = settings.model.parameters * FLOAT / GIB
     vehicles = train.vehicles + val.vehicles
     pairs = train.vehicles + train.pedestrians
     steps = pairs // settings.finetune.batch_size * settings.finetune.use_epoch
@@ -26,7 +31,9 @@ def estimate(settings: Settings, gpus: int) -> list[dict]:
     )  # and the one that a killed run resumes from
     forward = SAMPLES_PER_SECOND * FORWARD_SPEEDUP
     training_hours = steps * settings.finetune.batch_size / SAMPLES_PER_SECOND / 3600 / settings.finetune.processes
-    encoded = 2 * (GALLERY + val.vehicles + val.pedestrians)  # by the fine-tuned weights and by the base
+    looks = 1 if settings.infer.rerank == "none" else 2  # re-ranking encodes the mirrored pictures as well
+    pictures = looks * (GALLERY + val.vehicles + val.pedestrians) + val.vehicles + val.pedestrians  # the last for the validation ranks
+    encoded = 2 * pictures  # by the fine-tuned weights and by the base
     speed = f"{SAMPLES_PER_SECOND} samples/s of the published run"
     return [
         _row(

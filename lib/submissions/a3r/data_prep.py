@@ -7,7 +7,7 @@ or left out is counted and reported.
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lib import files
+from lib import files, store
 from lib.config import StageSettings
 from lib.errors import DataError
 from lib.runs import Run
@@ -120,7 +120,7 @@ def write_samples(samples: Samples, cfg: StageSettings, run: Run) -> list[str]:
     )
     files.write_json(run.out / "gallery.json", samples.gallery)
     files.write_json(run.out / REPORT, samples.report)
-    return sorted(path.name for path in run.out.iterdir() if path.suffix in (".txt", ".csv", ".json", ".jsonl"))
+    return [path.name for path in store.result_files(run.out)]
 
 
 def count_differences(counts: dict[str, dict[str, int]], cfg: StageSettings) -> list[str]:
@@ -135,16 +135,26 @@ def count_differences(counts: dict[str, dict[str, int]], cfg: StageSettings) -> 
 
 
 def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
-    """The vocabulary by kind and the odd captions of this data set."""
+    """The vocabulary by kind, and how much of a vehicle its label names: what augmentation has to complete."""
     from lib import show
 
     derived = vocabulary.read_vocabulary(run.out / "car_attribute.json")
     rows = [{"kind": kind, "count": len(words), "words": ", ".join(words)} for kind, words in asdict(derived).items()]
-    report = files.read_json(run.out / REPORT)
     return [
         ("The vocabulary of vehicle attributes, derived from the training labels:", show.table(rows)),
-        ("What this data set holds, and where it differs from the published counts:", show.record(report)),
+        ("What a vehicle's label names, in labels per split:", show.table(count_named_parts(derived, run))),
     ]
+
+
+def count_named_parts(known: Vocabulary, run: Run) -> list[dict]:
+    """Per part that vehicle labels name: how many labels of each split, and the first such phrase."""
+    rows: dict[str, dict] = {}
+    for split in SPLITS:
+        for label in tables.read_split(run.out / f"{split}_car_label.txt"):
+            part = "type" if label.attribute in known.types else "brand" if label.attribute in known.brands else "colour and brand"
+            row = rows.setdefault(part, {"named": part, **dict.fromkeys(SPLITS, 0), "for example": label.attribute})
+            row[split] += 1
+    return list(rows.values())
 
 
 def label_file(root: Path, split: str) -> Path:

@@ -47,13 +47,16 @@ def read_references(cfg: StageSettings, run: Run) -> list[Reference]:
     vehicles, pedestrians = infer.read_validation(run)
     labels = [*vehicles, *pedestrians]
     named: dict[str, list[str]] = {}
+    attributes: dict[str, list[str]] = {}
     for label in labels:
         named.setdefault(label.attribute, []).append(label.name)
-    distinct = {label.caption: label for label in labels}
-    found = [
-        Reference("val", index, label.kind, query_part(caption, label.kind, known), tuple(named[label.attribute]))
-        for index, (caption, label) in enumerate(distinct.items())
-    ]
+        attributes.setdefault(label.caption, []).append(label.attribute)
+    kinds = {label.caption: label.kind for label in labels}
+    found = []
+    for index, (caption, own) in enumerate(attributes.items()):
+        # A sentence may stand beside several attribute fields, because it does not name all there is: each of them answers it.
+        relevant = tuple(name for attribute in dict.fromkeys(own) for name in named[attribute])
+        found.append(Reference("val", index, kinds[caption], query_part(caption, kinds[caption], known), relevant))
     answers = run.data / ANSWERS
     if not answers.is_file():
         return found
@@ -199,7 +202,7 @@ def query_part(text: str, kind: str, known: vocabulary.Vocabulary) -> str:
 
 
 def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
-    """The best and the worst vehicle query of the first benchmark with answers, by average precision."""
+    """The queries with the lowest and the highest average precision, and the one that re-ranking changed most."""
     from lib import show
 
     found = {(one.benchmark, one.index): one for one in read_predictions(run)["finetuned"]}
@@ -210,7 +213,8 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
         value = retrieval.average_precision(
             prediction.image_names, reference.relevant, cfg.evaluate.k, denominator=cfg.evaluate.denominator
         )
-        rows.append({"query": prediction.text, "AP": value, "relevant": len(reference.relevant), "found at": hits})
+        asked = {"benchmark": reference.benchmark, "query": prediction.text}
+        rows.append({**asked, "AP": value, "relevant": len(reference.relevant), "found at": hits})
     rows = sorted((row for row in rows if row["AP"] is not None), key=lambda row: row["AP"])
     lowest = "The five queries with the lowest average precision, with the places of their relevant pictures among the first ten:"
     return [(lowest, show.table(rows[:5])), ("And the five with the highest:", show.table(rows[-5:])), *_reranked(found, run)]

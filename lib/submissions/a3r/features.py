@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lib import files, launch, models, runtime
+from lib.errors import KitError
 from lib.models import OpenClip
 from lib.progress import Bar
 from lib.submissions.a3r import pictures
@@ -149,11 +150,20 @@ def _encode(bundle: OpenClip, data: Dataset, batch: int, workers: int) -> Tensor
     device = next(bundle.model.parameters()).device
     parts, done = [], 0
     with torch.inference_mode(), Bar("encoding pictures", len(data)) as bar:
-        for images in DataLoader(data, batch_size=batch, num_workers=workers):
+        for images in _loaded(data, batch, workers):
             parts.append(bundle.model.encode_image(images.to(device)).float().cpu())  # (B, D)
             done += len(images)
             bar.at(done)
     return torch.cat(parts)
+
+
+def _loaded(data: Dataset, batch: int, workers: int) -> Iterator[Tensor]:
+    """The data in batches; an error of a worker process is raised as it was there, without the traceback torch wraps it into."""
+    try:
+        yield from DataLoader(data, batch_size=batch, num_workers=workers)
+    except KitError as error:
+        last = str(error).splitlines()[-1]
+        raise type(error)(last.partition(f"{type(error).__name__}: ")[2] or last) from None
 
 
 def _part_file(job: Job, part: int) -> Path:
@@ -165,12 +175,20 @@ def _weights(text: str) -> Path | str:
     return Path(text) if Path(text).exists() else text
 
 
-def main(arguments: list[str]) -> None:
-    """Encode one part in a process of its own: JOB.json PART."""
+def main(arguments: list[str]) -> int:
+    """Encode one part in a process of its own: JOB.json PART; returns the exit status, an error is one line on stderr."""
     runtime.die_with_parent()
-    torch.set_num_threads(max(1, runtime.threads() // 2))
-    encode_part(Job(**json.loads(files.read_text(Path(arguments[0])))), int(arguments[1]))
+    job, part = Job(**json.loads(files.read_text(Path(arguments[0])))), int(arguments[1])
+    torch.set_num_threads(max(1, runtime.threads() // job.parts))
+    if runtime.accelerator() == "cuda":
+        torch.cuda.set_device(part % torch.cuda.device_count())  # "cuda" alone would be the first GPU for every part
+    try:
+        encode_part(job, part)
+    except KitError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

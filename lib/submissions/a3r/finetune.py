@@ -4,16 +4,16 @@ The published checkpoint is an early stop: the schedule is laid out for `epochs`
 checkpoints, which the authors tried and did not submit, is an option.
 """
 
+import contextlib
 import logging
 import math
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib import curves, files, launch, runtime
 from lib.config import StageSettings
 from lib.curves import RunCurves
-from lib.errors import ConfigError
+from lib.errors import ConfigError, DataError
 from lib.launch import Step
 from lib.runs import Run
 from lib.submissions.a3r import schedule, tables
@@ -106,8 +106,12 @@ def trainable(model: list[tuple[str, int]], cfg: StageSettings) -> list[dict]:
 
 
 def guessing_loss(cfg: StageSettings) -> float:
-    """The contrastive loss (nats) of guessing blindly in one batch: ln of its size."""
-    return math.log(cfg.finetune.batch_size)
+    """The loss (nats) of guessing blindly among the N pairs of one step: ln N; SigLIP's, at the best constant guess, is a little higher."""
+    recipe = cfg.finetune
+    pairs = recipe.batch_size * recipe.accum_freq * recipe.processes
+    # SigLIP asks about each of the N captions by itself, and one in N is right.
+    others = (pairs - 1) * math.log(pairs / (pairs - 1)) if recipe.loss == "siglip" and pairs > 1 else 0.0
+    return math.log(pairs) + others
 
 
 def planned_schedule(dataset: Pairs, cfg: StageSettings) -> list[tuple[int, float]]:
@@ -162,11 +166,7 @@ def cook_soup(cfg: StageSettings, run: Run) -> dict:
     from lib import models
     from lib.submissions.a3r import soup
 
-    paths = [run.out / f"checkpoints/epoch_{epoch}.pt" for epoch in cfg.finetune.soup_epochs]
-    absent = [path.name for path in paths if not path.is_file()]
-    if absent:
-        raise ConfigError(f"finetune.soup_epochs: no {absent[0]} was saved; choose multiples of save_frequency up to use_epoch")
-    states = [models.read_state(path) for path in paths]
+    states = [models.read_state(run.out / f"checkpoints/epoch_{epoch}.pt") for epoch in cfg.finetune.soup_epochs]
     bundle = models.load_open_clip(run.out / "model")
     told: dict = {"epochs": cfg.finetune.soup_epochs, "kind": cfg.finetune.soup}
     if cfg.finetune.soup == "uniform":
@@ -176,7 +176,6 @@ def cook_soup(cfg: StageSettings, run: Run) -> dict:
         state = found.state
         told |= {"members": [cfg.finetune.soup_epochs[place] for place in found.members], "text_to_image_R@10": found.metric}
     models.load_state(bundle.model, dict(state), f"soup of epochs {cfg.finetune.soup_epochs}", cfg.model.name)
-    shutil.rmtree(run.out / "model")
     models.save_weights(bundle, run.out / "model")
     files.write_json(run.out / "soup.json", told)
     return told
@@ -193,7 +192,22 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
             "Training loss and validation recall of the published best run and of this run:",
             plots.curves(original.published_curves(), ours),
         ),
-        ("The seven published runs and how far each came:", show.table(original.read_published_runs()["runs"])),
+        ("The seven published runs and how far each came:", show.table(published_rows(original.read_published_runs()["runs"]))),
+    ]
+
+
+def published_rows(runs: list[dict]) -> list[dict]:
+    """The published runs by the day and time in their folder's name: model, what became of each, its last text-to-image R@10."""
+    return [
+        {
+            "run": run["folder"].removeprefix("logs/").partition("-model_")[0],
+            "model": run["model"],
+            "state": run["state"],
+            "evidence": run["evidence"],
+            "validations": run["validations"],
+            "last R@10": (run["last_validation"] or {}).get("text_to_image_R@10"),
+        }
+        for run in runs
     ]
 
 
@@ -223,11 +237,19 @@ def _watch(out: Path, dataset: Pairs, recipe: Finetune) -> Step | None:
     noted = out / "progress.json"
     if done and (not noted.is_file() or files.read_json(noted)["step"] != done):
         files.write_json(noted, {"step": done, "of": recipe.use_epoch, "unit": "epoch"})
-    lines = launch.tail(out / "out.log").splitlines() if (out / "out.log").is_file() else []
-    steps = [found for found in map(curves.read_log_line, lines) if found is not None and found["kind"] == "train"]
-    if not steps:
+    last = _last_step(out / "out.log")
+    if last is None:
         return None
-    last = steps[-1]
     step = last["epoch"] * dataset.steps_per_epoch + last["samples"] // (recipe.batch_size * recipe.accum_freq * recipe.processes)
     rate = schedule.learning_rate(step - 1, peak=recipe.lr, warmup=recipe.warmup_steps, total=dataset.schedule_steps)
     return Step(step, dataset.steps, f"loss {last['loss']:.3f} | lr {rate:.1e} | {last['batch_time']:.2f} s/step")
+
+
+def _last_step(log_file: Path) -> dict | None:
+    """The fields of the newest line of the trainer's log that tells of a step."""
+    for line in reversed(launch.tail(log_file).splitlines() if log_file.is_file() else []):
+        with contextlib.suppress(DataError):  # a line that is being written, or that a kill cut off
+            found = curves.read_log_line(line)
+            if found is not None and found["kind"] == "train":
+                return found
+    return None

@@ -1,12 +1,13 @@
 """The settings of a3r: what each means, its unit and what it may be. Values and their sources stand in config.yaml."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lib import config
 from lib.config import Quirk, Section
+from lib.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -109,6 +110,21 @@ class Finetune(Section):
     soup: Literal["none", "uniform", "greedy"]
     soup_epochs: list[Positive]  # the checkpoints that go into a soup
 
+    @model_validator(mode="after")
+    def _choose_saved_epochs(self) -> Self:
+        """Refuse a checkpoint that will not be saved before anything starts, not after the hours of training."""
+        if self.use_epoch > self.epochs:
+            raise ConfigError(f"finetune.use_epoch is {self.use_epoch}, the schedule has {self.epochs} epochs; it must be one of them")
+        saved = [epoch for epoch in range(1, self.use_epoch + 1) if epoch % self.save_frequency == 0 or epoch == self.epochs]
+        for name, wanted in (("use_epoch", [self.use_epoch]), ("soup_epochs", self.soup_epochs if self.soup != "none" else [])):
+            absent = [epoch for epoch in wanted if epoch not in saved]
+            if absent:
+                raise ConfigError(
+                    f"finetune.{name} names epoch {absent[0]}, of which no checkpoint is saved; with save_frequency {self.save_frequency} "
+                    f"and use_epoch {self.use_epoch} there are: {', '.join(map(str, saved)) or 'none'}"
+                )
+        return self
+
 
 class InferQuirks(Section):
     """Defects of the published inference: the last character of a query cut; re-ranking's sign, neighbour lists and range."""
@@ -167,6 +183,15 @@ class Settings(config.Settings):
     infer: Infer
     evaluate: Evaluate
     machine: Machine
+
+    @model_validator(mode="after")
+    def _ask_for_enough_names(self) -> Self:
+        """Refuse to call a score mAP@k that saw fewer than k names."""
+        if self.infer.top_k < self.evaluate.k:
+            raise ConfigError(
+                f"infer.top_k is {self.infer.top_k}, evaluate.k {self.evaluate.k}; mAP@{self.evaluate.k} needs as many names per query"
+            )
+        return self
 
     def replaced(self) -> dict[str, Path]:
         """A released checkpoint stands for the result of 04."""
