@@ -1,9 +1,9 @@
 """What the command line shows while runs go on: one line per stage with the time left, several submissions at once, ablations."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib import claims, config, launch, paths, runner, runs
@@ -56,20 +56,20 @@ def run_in_parallel(names: list[str], options: list[str], jobs: int) -> int:
 
     Raises StageFailed naming those that failed; one failure does not stop the others.
     """
-    failed = []
-
-    def run_one(name: str) -> str:
-        log_file = paths.log() / name / "run.log"
-        log_file.unlink(missing_ok=True)
-        try:
-            launch.run(launch.command("lib", ["run", name, *options], processes=1), log_file, watch=lambda: None, label=name)
-        except StageFailed:
-            failed.append(name)
-        return log_file.read_text(encoding="utf-8", errors="replace")
-
-    with ThreadPoolExecutor(jobs) as pool:
-        for output in pool.map(run_one, names):
-            print(output, flush=True)
+    waiting, running, failed = list(names), {}, []
+    # All are started and watched from the main thread: it alone hears of Ctrl-C, and what it leaves open ends with it.
+    with runner.interruptible(), contextlib.ExitStack() as opened:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                name = waiting.pop(0)
+                log_file = paths.log() / name / "run.log"
+                log_file.unlink(missing_ok=True)
+                running[name] = launch.start(launch.command("lib", ["run", name, *options], processes=1), log_file)
+                opened.callback(launch.stop, running[name])
+            time.sleep(launch.POLL_SECONDS)
+            for name in [name for name, child in running.items() if child.poll() is not None]:
+                failed += [name] if running.pop(name).returncode else []
+                print((paths.log() / name / "run.log").read_text(encoding="utf-8", errors="replace"), flush=True)
     if failed:
         raise StageFailed(f"{', '.join(failed)} did not finish; the lines above say why")
     return 0

@@ -86,18 +86,16 @@ def run(command_line: list[str], log_file: Path, *, watch: Callable[[], Step | N
     began = time.monotonic()
     child = start(command_line, log_file)
     bar: Bar | None = None
-    try:
-        with contextlib.ExitStack() as shown:
-            while child.poll() is None:
-                time.sleep(POLL_SECONDS)
-                step = watch()
-                if step is None:
-                    continue
-                bar = bar or shown.enter_context(Bar(label, step.of))
-                bar.at(step.done, step.note)
-        wait(child, log_file, what=" ".join(command_line[1:4]))
-    finally:
-        stop(child)
+    with contextlib.ExitStack() as opened:
+        opened.callback(stop, child)
+        while child.poll() is None:
+            time.sleep(POLL_SECONDS)
+            step = watch()
+            if step is None:
+                continue
+            bar = bar or opened.enter_context(Bar(label, step.of))
+            bar.at(step.done, step.note)
+        wait(child, log_file, what=label)
     return time.monotonic() - began
 
 
@@ -139,29 +137,22 @@ def guard(parent: int, turn: Path, command_line: list[str]) -> int:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != parent:
         return 1
-    with turn.open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    held = turn.open("a")  # until this process ends
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        child = subprocess.Popen(tied(command_line))
         try:
-            child = subprocess.Popen(tied(command_line))
             status = child.wait()
         except SystemExit:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             os.killpg(0, signal.SIGTERM)
-            _wait_for_children(GRACE_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(GRACE_SECONDS)
             raise
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            _end_children()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _end_children()
     return status if status >= 0 else 128 - status
-
-
-def _wait_for_children(seconds: float) -> None:
-    """Wait until every child has ended, but no longer than that."""
-    deadline = time.monotonic() + seconds
-    with contextlib.suppress(ChildProcessError):
-        while time.monotonic() < deadline:
-            if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                time.sleep(0.02)
 
 
 def _end_children() -> None:

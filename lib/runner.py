@@ -5,6 +5,7 @@ stage counts as done only by its own record (`lib.store`).
 """
 
 import contextlib
+import logging
 import os
 import shlex
 import signal
@@ -24,6 +25,7 @@ from lib.records import StageRecord
 from lib.stages import HELD
 
 KERNEL = "python3"
+logging.getLogger("papermill").addHandler(logging.NullHandler())  # what it says on stderr, StageFailed says in one line
 TICK_SECONDS = 5.0
 
 
@@ -126,6 +128,7 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict[str, object]
             f"the kernel of {paths.relative(notebook)} was killed, by hand or for want of memory; the same command continues"
         ) from None
     except OSError as error:
+        output.unlink(missing_ok=True)  # papermill writes in place: half a notebook may be left
         raise files.disk_full(error, output.parent) from error
     _forget_paths(output)
 

@@ -171,7 +171,13 @@ def enter(folder: Path, stage: str, status: Status, **fields: object) -> None:
 
 
 def attach(folder: Path, stage: str, place: Path, record: StageRecord, *, hit: bool) -> None:
-    """Show a finished stage in the run folder: its line in run.json and the links a person opens."""
+    """Show a finished stage in the run folder: its line in run.json and the links a person opens.
+
+    `hit` says that the result was there already; what this run itself made before keeps its line.
+    """
+    earlier = read(folder)["stages"].get(stage, {})
+    if (earlier.get("key"), earlier.get("status")) == (record.key, "done"):
+        hit = hit and earlier["hit"]
     _link(folder / paths.numbered(stage), place)
     for name in SHORTCUTS:
         if (place / name).exists():

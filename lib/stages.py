@@ -232,7 +232,7 @@ def _check_unchanged(link: Link) -> None:
     code = {"notebook": identity.notebook_digest(paths.notebook(link.stage)), "modules": identity.module_digests(link.module)}
     changed = identity.differences(link.identity.fields(), {**link.identity.fields(), **code})
     if changed:
-        raise StageFailed(f"{link.submission}: {', '.join(changed[:3])} changed while {link.stage} ran; run the stage again")
+        raise StageFailed(f"{', '.join(changed[:3])} changed while {link.stage} ran; run the stage again")
 
 
 def _history() -> list[str]:
