@@ -1,7 +1,6 @@
 """Notebooks run by hand: through plain papermill, cell by cell in a kernel, and in ways that must not count."""
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -83,13 +82,13 @@ def test_an_extra_cell_makes_a_result_that_is_shown_but_is_no_hit_for_the_runner
 @pytest.mark.engine
 def test_cells_beside_the_notebooks_own_may_be_comments_or_broken_and_finish_may_be_asked_twice(checkout: Checkout):
     parameters, imports, begin, *verbs, finish = checkouts.cells("data_prep")
-    answers = in_a_kernel(checkout, parameters, imports, begin, "# a remark", finish, *verbs, finish)
+    answers = in_a_kernel(checkout, parameters, imports, begin, "# a remark", finish, "x = (", *verbs, finish)
     assert answers[4] == (
         "notebooks/01-data-prep.ipynb: the cell beginning 'samples = data_prep.write_samples(cfg, run)' was not run as it is saved; "
         "save the notebook and run all cells"
     )
-    assert "status  done" in answers[-1]
-    assert checkout.record("data_prep")["interactive"] == []
+    assert "done in" in answers[-1]
+    assert checkout.record("data_prep")["interactive"] == ["x = ("]
 
 
 @pytest.mark.engine
@@ -98,7 +97,9 @@ def test_a_cell_changed_and_not_saved_is_refused_and_a_saved_change_belongs_to_a
     path = str(checkout.notebook("data_prep"))
     changed = "samples = data_prep.write_samples(cfg, run)[:3]"
     answers = in_a_kernel(checkout, parameters, imports, begin, changed, look, finish, [path, verb, changed], finish)
-    assert answers[5].startswith("notebooks/01-data-prep.ipynb: the cell beginning 'samples = data_prep.write_samples(cfg, run)' was not run")
+    assert answers[5].startswith(
+        "notebooks/01-data-prep.ipynb: the cell beginning 'samples = data_prep.write_samples(cfg, run)' was not run"
+    )
     assert answers[6] == "code of the notebook changed while data_prep ran; run the stage again"
     assert not (checkout.place("data_prep") / "record.json").exists()
     in_a_kernel(checkout, parameters, imports, begin, changed, look, finish)
@@ -114,8 +115,6 @@ def test_a_stage_done_before_is_compared_when_repeated_and_stays_in_its_run(done
     after = read(done.folder() / "run.json")
     assert list(after["stages"]) == list(before["stages"])
     assert not list(done.place("data_prep").parent.glob("*.again"))
-    path = str(done.root / "lib/submissions/mini/data_prep.py")
-    assert Path(path).is_file()
 
 
 @pytest.mark.engine
@@ -210,8 +209,6 @@ def test_a_parameter_that_the_notebook_does_not_declare_is_refused_whatever_it_h
 
 
 def test_the_control_papermill_itself_would_run_the_code_in_a_parameters_name(checkout: Checkout):
-    if shutil.which("true") is None:
-        pytest.skip("no POSIX shell tools")
     name = f"X = 1; open({str(checkout.root / 'pwned')!r}, 'w').close() #"
     program = (
         "import papermill\n"

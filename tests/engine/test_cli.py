@@ -1,0 +1,146 @@
+"""The command line: exit statuses, one line on stderr, and answers without torch in about a second."""
+
+import time
+from collections.abc import Callable
+from subprocess import CompletedProcess
+
+import pytest
+
+from lib import console
+from lib.errors import ConfigError
+from lib.runner import Event
+from tests.engine import checkout as checkouts
+from tests.engine.checkout import Checkout
+
+HEAVY = ("torch", "transformers", "open_clip", "matplotlib", "papermill", "pandas", "nbclient", "IPython")
+FORBID = (
+    "import sys\n"
+    "class Refuse:\n"
+    "    def find_spec(self, name, path=None, target=None):\n"
+    f"        if name.partition('.')[0] in {HEAVY}:\n"
+    "            raise ImportError(name + ' is not installed here')\n"
+    "sys.meta_path.insert(0, Refuse())\n"
+)
+
+
+def without_heavy(kit: Checkout, *arguments: str) -> CompletedProcess:
+    """`python -m lib ARGUMENTS` where none of the heavy packages can be imported."""
+    return kit.python(f"{FORBID}from lib.__main__ import main\nsys.exit(main({list(arguments)}))")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("list",), "mini x x x x x x base last no"),
+        (("show", "mini", "finetune"), "finetune.lr 0.05 base [ours] how far a weight moves towards the number it meets"),
+        (("show", "mini", "infer", "--variant", "last"), "infer.offset 1 variant last"),
+        (("plan", "mini"), "data_prep run waits for data"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_it_answers_without_the_heavy_packages(checkout: Checkout, arguments: tuple[str, ...], words: str):
+    answer = without_heavy(checkout, *arguments)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert words in [" ".join(line.split()) for line in answer.stdout.splitlines()], answer.stdout
+
+
+def test_the_control_a_heavy_package_is_refused(checkout: Checkout):
+    assert "torch is not installed here" in checkout.python(f"{FORBID}import torch").stderr
+
+
+@pytest.mark.parametrize("command", [("list",), ("show", "mini")], ids=" ".join)
+def test_list_and_show_answer_in_about_a_second(checkout: Checkout, command: tuple[str, ...]):
+    """At most a second above an interpreter that imports what settings need: the best of three, on a machine busy with other things."""
+
+    def seconds(ask: Callable[[], CompletedProcess]) -> float:
+        began = time.monotonic()
+        assert ask().returncode == 0
+        return time.monotonic() - began
+
+    bare = min(seconds(lambda: checkout.python("import pydantic, yaml")) for _ in range(3))
+    assert min(seconds(lambda: checkout.ask(*command)) for _ in range(3)) < bare + 1.0
+
+
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("show",), ("run", "--profile")], ids=lambda value: " ".join(value) or "nothing")
+def test_wrong_usage_is_status_2(checkout: Checkout, arguments: tuple[str, ...]):
+    answer = checkout.ask(*arguments)
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("usage: python -m lib")
+
+
+SECTIONS = "seed, machine, data, model, data_prep, augmentation, finetune, infer, evaluate"
+NO_RUN = "the newest are: none, start one with python -m lib run"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("show", "nano"), "no submission 'nano'; the kit has: mini"),
+        (("show", "mini", "training"), f"mini has no section 'training'; it has: {SECTIONS}"),
+        (("plan", "mini", "--profile", "huge"), "mini has no profile 'huge'; it has: full, tiny"),
+        (("run", "mini", "--variant", "first"), "mini has no variant 'first'; it has: base, last"),
+        (("run", "mini", "--set", "infer.offset"), "override 'infer.offset' is not of the form section.key=value, as in finetune.lr=1e-4"),
+        (
+            ("run", "mini", "--stages", "0-3"),
+            f"no stages '0-3'; give a number or range from 1 to 7, or one of: {', '.join(checkouts.STAGES)}",
+        ),
+        (("run", "mini", "--tag", "my run"), "tag 'my run' cannot be part of a folder's name; use letters, digits, dots and hyphens"),
+        (("verify", "yesterday"), f"no run 'yesterday'; {NO_RUN}"),
+        (("compare", "one", "other"), f"no run 'one'; {NO_RUN}"),
+        (("keep", "yesterday"), f"no run 'yesterday'; {NO_RUN}"),
+        (("review", "mini"), "mini has no kept run in best-result-review; keep one with: python -m lib keep RUN"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_refusal_is_status_1_and_one_line_on_stderr(checkout: Checkout, arguments: tuple[str, ...], line: str):
+    answer = checkout.ask(*arguments)
+    assert (answer.returncode, answer.stderr) == (1, f"podium: {line}\n")
+
+
+def test_a_submission_without_runs_says_how_to_start_one(checkout: Checkout):
+    answer = checkout.python("from lib import runs\ntry:\n    runs.newest('mini')\nexcept Exception as error:\n    print(error)")
+    assert answer.stdout == "mini has no run in log; start one with: python -m lib run mini\n"
+
+
+@pytest.mark.engine
+def test_a_finished_run_is_planned_reviewed_verified_and_compared(done: Checkout):
+    name = done.folder().name
+    planned = [line.split()[:2] for line in done.ask("plan", "mini").stdout.splitlines()[3:] if line]
+    assert planned == [[stage, "hit"] for stage in checkouts.STAGES]
+    said = {"review": "CODE PATH ONLY", "verify": f"{name} verifies: ", "compare": "the same settings"}
+    for command in (("review", "mini", "--run", name), ("verify", name), ("compare", name, name)):
+        answer = without_heavy(done, *command)
+        assert (answer.returncode, answer.stderr) == (0, ""), command
+        assert said[command[0]] in answer.stdout
+
+
+@pytest.mark.engine
+def test_runs_with_other_settings_are_compared_setting_by_setting_and_score_by_score(done: Checkout):
+    done.run("6", "--set", "evaluate.scale=2.0")
+    one, other = (folder.name for folder in done.folders())
+    lines = done.ask("compare", one, other).stdout.splitlines()
+    assert lines[0] == "evaluate.scale: 1.0 -> 2.0"
+    values = lines[-1].split()
+    assert values[:4] == ["test", "distance", "all", "finetuned"]
+    assert float(values[5]) == pytest.approx(2 * float(values[4]), rel=1e-3)
+
+
+def test_events_are_lines_with_the_time_left(capsys: pytest.CaptureFixture[str]):
+    for kind, fields in (("start", {"left": 100.0}), ("tick", {"line": "step 3"}), ("hit", {}), ("done", {"seconds": 3.21, "left": 40.0})):
+        console.show_event(Event(kind, "finetune", 4, 7, **fields))
+    assert capsys.readouterr().out.splitlines() == [
+        "  [4/7] finetune        running, about 2 min left",
+        "  [4/7] finetune        hit",
+        "  [4/7] finetune        done in 3.2 s, about 40 s left",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(40.4, "40 s"), (180.0, "3 min"), (9000.0, "2.5 h")])
+def test_durations_are_spoken_in_the_unit_that_fits(seconds: float, words: str):
+    assert console.spoken(seconds) == words
+
+
+def test_reference_points_need_five_seeds():
+    with pytest.raises(ConfigError) as raised:
+        console.record_reference("mini", [0, 1, 2, 3])
+    assert str(raised.value) == "4 seeds; reference points need at least five, as in --seeds 0-4"
