@@ -33,7 +33,7 @@ LOG_STEPS = 25
 
 @dataclass(frozen=True)
 class BaseRecipe:
-    """All that the base weights depend on: name and open_clip config of the architecture, how it is trained, and the code's digest."""
+    """All that the base weights depend on: name and open_clip config of the architecture, and how it is trained."""
 
     name: str
     architecture: dict
@@ -43,7 +43,6 @@ class BaseRecipe:
     lr: float
     warmup: int
     weight_decay: float
-    code: str = ""
 
 
 def ensure_base(folder: Path, recipe: BaseRecipe, *, progress: Progress) -> Path:

@@ -7,7 +7,6 @@ attributes can be read off the picture, and nothing else can be used instead. Pe
 with cues near the ends: a square crop from the middle loses them, square padding does not.
 """
 
-import dataclasses
 import hashlib
 from dataclasses import dataclass
 from typing import TypeVar
@@ -369,8 +368,3 @@ def _pick(rng: Generator, values: tuple[Choice, ...]) -> Choice:
 def _rgb(values: np.ndarray) -> Rgb:
     red, green, blue = (int(value) for value in np.clip(values, 0, 255))
     return red, green, blue
-
-
-def as_dict(record: Vehicle | Pedestrian) -> dict:
-    """The attributes of a record as plain JSON values."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(record).items()}

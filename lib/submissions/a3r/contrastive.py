@@ -23,6 +23,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Annotated, Literal
@@ -38,7 +39,7 @@ import pydantic
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, DistributedSampler
 
 from lib import files, models
 from lib.config import Section
@@ -219,12 +220,11 @@ def _train(plan: Plan, arguments: list[str]) -> None:
     """Run the trainer to the end of its schedule or to the used epoch, with our parts in place of its own."""
     from open_clip_train import data, main
 
-    writers: list = []
-    last = plan.epochs if plan.run_all else plan.use_epoch
+    epochs = _Epochs(plan, plan.epochs if plan.run_all else plan.use_epoch, main.train_one_epoch)
     parts = [
         (data, "CsvDataset", functools.partial(Pairs, plan)),
         (main, "create_model_and_transforms", functools.partial(_create, plan, main.create_model_and_transforms)),
-        (main, "train_one_epoch", functools.partial(_train_one_epoch, plan, last, writers, main.train_one_epoch)),
+        (main, "train_one_epoch", epochs),
     ]
     if plan.device == "cpu":
         # DistributedDataParallel refuses device_ids for modules on the CPU; open_clip always gives them.
@@ -238,8 +238,8 @@ def _train(plan: Plan, arguments: list[str]) -> None:
         except _EnoughEpochs:
             pass
         finally:
-            for writer in writers:
-                writer.close()  # open_clip leaves that to the end of the interpreter
+            if epochs.writer is not None:
+                epochs.writer.close()  # open_clip leaves that to the end of the interpreter
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -282,19 +282,27 @@ def _start_state(plan: Plan, path: Path, model: torch.nn.Module) -> dict[str, Te
     return state
 
 
-def _train_one_epoch(
-    plan: Plan, last: int, writers: list, original: Callable, model: object, data: dict, loss: object, epoch: int, *rest: object, **named: object
-) -> None:  # fmt: skip
-    """open_clip's train_one_epoch with random numbers of this epoch's own; ends the training once `last` epochs are done."""
-    if named.get("tb_writer") is not None and not writers:
-        writers.append(named["tb_writer"])
-        _drop_later_results(Path("checkpoints/results.jsonl"), epoch)
-    if epoch >= last:
-        raise _EnoughEpochs
-    _seed_epoch(plan.seed, epoch, int(os.environ.get("RANK", "0")))
-    if data["train"].sampler is not None:
-        data["train"].sampler.seed = plan.seed  # with several processes open_clip shuffles by epoch alone
-    original(model, data, loss, epoch, *rest, **named)
+@dataclass
+class _Epochs:
+    """Stands for open_clip's train_one_epoch: random numbers of the epoch's own, and an end after the last epoch wanted."""
+
+    plan: Plan
+    last: int
+    original: Callable
+    writer: object = None
+
+    def __call__(self, *given: object, **named: object) -> None:
+        """Train one epoch; `given` begins with model, data, loss and epoch."""
+        data, epoch = given[1], given[3]
+        if self.writer is None and named.get("tb_writer") is not None:
+            self.writer = named["tb_writer"]
+            _drop_later_results(Path("checkpoints/results.jsonl"), epoch)
+        if epoch >= self.last:
+            raise _EnoughEpochs
+        _seed_epoch(self.plan.seed, epoch, int(os.environ.get("RANK", "0")))
+        if isinstance(data["train"].sampler, DistributedSampler):
+            data["train"].sampler.seed = self.plan.seed  # with several processes open_clip shuffles by epoch alone
+        self.original(*given, **named)
 
 
 def _seed_epoch(seed: int, epoch: int, rank: int) -> None:
@@ -313,9 +321,7 @@ def _drop_later_results(path: Path, epoch: int) -> None:
 class Pairs(Dataset):
     """Pairs of picture (3, S, S) and token ids (77,) of a table, in its order; takes the place of open_clip's CsvDataset."""
 
-    def __init__(
-        self, plan: Plan, input_filename: str, transforms: Callable, img_key: str, caption_key: str, sep: str, tokenizer: Callable
-    ) -> None:  # fmt: skip
+    def __init__(self, plan: Plan, input_filename: str, transforms: Callable, *, tokenizer: Callable, sep: str, **_: object) -> None:
         rows = tables.read_table(Path(input_filename), separator=sep).rows
         self.paths = [media_path(plan, row.filepath) for row in rows]
         self.captions = [row.title for row in rows]
