@@ -12,20 +12,25 @@ from lib.runner import Event
 from tests.engine import checkout as checkouts
 from tests.engine.checkout import Checkout
 
-HEAVY = ("torch", "transformers", "open_clip", "matplotlib", "papermill", "pandas", "nbclient", "IPython")
-FORBID = (
-    "import sys\n"
-    "class Refuse:\n"
-    "    def find_spec(self, name, path=None, target=None):\n"
-    f"        if name.partition('.')[0] in {HEAVY}:\n"
-    "            raise ImportError(name + ' is not installed here')\n"
-    "sys.meta_path.insert(0, Refuse())\n"
-)
+RUN_ONLY = ("torch", "torchvision", "transformers", "open_clip", "open_clip_train", "pandas", "accelerate", "deepspeed", "safetensors")
+REVIEW_ONLY = ("matplotlib", "papermill", "nbclient", "IPython", "tensorboard", "jinja2", "PIL")
 
 
-def without_heavy(kit: Checkout, *arguments: str) -> CompletedProcess:
-    """`python -m lib ARGUMENTS` where none of the heavy packages can be imported."""
-    return kit.python(f"{FORBID}from lib.__main__ import main\nsys.exit(main({list(arguments)}))")
+def forbid(*packages: str) -> str:
+    """A program's first lines: none of these packages can be imported after them."""
+    return (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {packages}:\n"
+        "            raise ImportError(name + ' is not installed here')\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+    )
+
+
+def without(packages: tuple[str, ...], kit: Checkout, *arguments: str) -> CompletedProcess:
+    """`python -m lib ARGUMENTS` where none of these packages is installed."""
+    return kit.python(f"{forbid(*packages)}from lib.__main__ import main\nsys.exit(main({list(arguments)}))")
 
 
 @pytest.mark.parametrize(
@@ -38,14 +43,14 @@ def without_heavy(kit: Checkout, *arguments: str) -> CompletedProcess:
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
-def test_it_answers_without_the_heavy_packages(checkout: Checkout, arguments: tuple[str, ...], words: str):
-    answer = without_heavy(checkout, *arguments)
+def test_it_answers_without_the_packages_of_the_review_and_run_extras(checkout: Checkout, arguments: tuple[str, ...], words: str):
+    answer = without(RUN_ONLY + REVIEW_ONLY, checkout, *arguments)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert words in [" ".join(line.split()) for line in answer.stdout.splitlines()], answer.stdout
 
 
 def test_the_control_a_heavy_package_is_refused(checkout: Checkout):
-    assert "torch is not installed here" in checkout.python(f"{FORBID}import torch").stderr
+    assert "torch is not installed here" in checkout.python(f"{forbid(*RUN_ONLY)}import torch").stderr
 
 
 @pytest.mark.parametrize("command", [("list",), ("show", "mini")], ids=" ".join)
@@ -109,7 +114,7 @@ def test_a_finished_run_is_planned_reviewed_verified_and_compared(done: Checkout
     assert planned == [[stage, "hit"] for stage in checkouts.STAGES]
     said = {"review": "CODE PATH ONLY", "verify": f"{name} verifies: ", "compare": "the same settings"}
     for command in (("review", "mini", "--run", name), ("verify", name), ("compare", name, name)):
-        answer = without_heavy(done, *command)
+        answer = without(RUN_ONLY, done, *command)
         assert (answer.returncode, answer.stderr) == (0, ""), command
         assert said[command[0]] in answer.stdout
 
