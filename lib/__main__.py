@@ -161,7 +161,7 @@ def ablate(options: argparse.Namespace) -> int:
     wanted = {"unchanged": [], **{name: known[name] for name in chosen}}
     for text in options.vary:
         key, _, values = text.partition("=")
-        wanted |= {f"{key}-{value}": [f"{key}={value}"] for value in values.split(",")}
+        wanted |= {f"{key}-{value}".replace("_", "-"): [f"{key}={value}"] for value in values.split(",")}
     resolved = {
         name: config.resolve(options.submission, options.variant, options.profile, [*options.set, *changes])
         for name, changes in wanted.items()
