@@ -162,6 +162,7 @@ def compose_arguments(plan: Plan, name: str) -> list[str]:
         "grad-checkpointing": plan.grad_checkpointing,
         "lock-image": plan.lock_image,
         "lock-text": plan.lock_text,
+        "lock-text-freeze-layer-norm": plan.lock_text,  # open_clip 3.3.0 refuses a locked text tower without it
         "local-loss": plan.local_loss,
         "gather-with-grad": plan.gather_with_grad,
     }
@@ -380,4 +381,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    # The trainer sets every logger to INFO; torch would print its cache counts behind the one line that says what went wrong.
+    logging.disable(logging.INFO)
+    sys.exit(status)
