@@ -1,5 +1,6 @@
 """The command line: exit statuses, one line on stderr, and answers without torch in about a second."""
 
+import json
 import time
 from collections.abc import Callable
 from subprocess import CompletedProcess
@@ -77,29 +78,80 @@ SECTIONS = "seed, machine, data, model, data_prep, augmentation, finetune, infer
 NO_RUN = "the newest are: none, start one with python -m lib run"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (("show", "nano"), "no submission 'nano'; the kit has: mini"),
-        (("show", "mini", "training"), f"mini has no section 'training'; it has: {SECTIONS}"),
-        (("plan", "mini", "--profile", "huge"), "mini has no profile 'huge'; it has: full, tiny"),
-        (("run", "mini", "--variant", "first"), "mini has no variant 'first'; it has: base, last"),
-        (("run", "mini", "--set", "infer.offset"), "override 'infer.offset' is not of the form section.key=value, as in finetune.lr=1e-4"),
-        (
-            ("run", "mini", "--stages", "0-3"),
-            f"no stages '0-3'; give a number or range from 1 to 7, or one of: {', '.join(checkouts.STAGES)}",
-        ),
-        (("run", "mini", "--tag", "my run"), "tag 'my run' cannot be part of a folder's name; use letters, digits, dots and hyphens"),
-        (("verify", "yesterday"), f"no run 'yesterday'; {NO_RUN}"),
-        (("compare", "one", "other"), f"no run 'one'; {NO_RUN}"),
-        (("keep", "yesterday"), f"no run 'yesterday'; {NO_RUN}"),
-        (("review", "mini"), "mini has no kept run in best-result-review; keep one with: python -m lib keep RUN"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_a_refusal_is_status_1_and_one_line_on_stderr(checkout: Checkout, arguments: tuple[str, ...], line: str):
-    answer = checkout.ask(*arguments)
-    assert (answer.returncode, answer.stderr) == (1, f"podium: {line}\n")
+REFUSALS = [
+    (("show", "nano"), "no submission 'nano'; the kit has: mini"),
+    (("show", "mini", "training"), f"mini has no section 'training'; it has: {SECTIONS}"),
+    (("plan", "mini", "--profile", "huge"), "mini has no profile 'huge'; it has: full, tiny"),
+    (("run", "mini", "--variant", "first"), "mini has no variant 'first'; it has: base, last"),
+    (("run", "mini", "--set", "infer.offset"), "override 'infer.offset' is not of the form section.key=value, as in finetune.lr=1e-4"),
+    (
+        ("run", "mini", "--stages", "0-3"),
+        f"no stages '0-3'; give a number or range from 1 to 7, or one of: {', '.join(checkouts.STAGES)}",
+    ),
+    (("run", "mini", "--tag", "my run"), "tag 'my run' cannot be part of a folder's name; use letters, digits, dots and hyphens"),
+    (("verify", "yesterday"), f"no run 'yesterday'; {NO_RUN}"),
+    (("compare", "one", "other"), f"no run 'one'; {NO_RUN}"),
+    (("keep", "yesterday"), f"no run 'yesterday'; {NO_RUN}"),
+    (("review", "mini"), "mini has no kept run in best-result-review; keep one with: python -m lib keep RUN"),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], tuple[int, str]]:
+    """Exit status and stderr of each refused command, all asked of one process."""
+    kit = checkouts.make(tmp_path_factory.mktemp("refusals") / "kit")
+    program = (
+        "import contextlib, io, json\nfrom lib.__main__ import main\n"
+        f"for arguments in {[list(arguments) for arguments, _ in REFUSALS]}:\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(io.StringIO()):\n"
+        "        status = main(arguments)\n"
+        "    print(json.dumps([status, said.getvalue()]))\n"
+    )
+    lines = kit.python(program).stdout.splitlines()
+    return {arguments: tuple(json.loads(line)) for (arguments, _), line in zip(REFUSALS, lines, strict=True)}
+
+
+@pytest.mark.parametrize(("arguments", "line"), REFUSALS, ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+def test_a_refusal_is_status_1_and_one_line_on_stderr(answers: dict, arguments: tuple[str, ...], line: str):
+    assert answers[arguments] == (1, f"podium: {line}\n")
+
+
+def test_the_exit_status_of_the_process_is_that_of_the_command(checkout: Checkout):
+    answer = checkout.ask("show", "nano")
+    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", "podium: no submission 'nano'; the kit has: mini\n")
+
+
+SOURCES = """
+data:
+  - {path: datasets/numbers.json, what: the numbers, where: nowhere, required: true}
+weights:
+  mini-none: {file: weights.bin, gib: 1.5, repository: none/mini}
+"""
+
+
+def test_published_data_and_weights_that_are_not_there_are_named_before_anything_starts(checkout: Checkout):
+    path = checkout.root / "data" / "mini" / "sources.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(SOURCES)
+    data = "data: data/mini/datasets/numbers.json (the numbers; nowhere)"
+    weights = "weights: data/base/mini-none/weights.bin (1.5 GiB; huggingface repository none/mini, file weights.bin)"
+    command = "python -m lib plan mini --profile full"
+    answer = checkout.ask("plan", "mini", "--profile", "full")
+    assert answer.returncode == 1
+    assert [line for line in answer.stdout.splitlines() if line.startswith("missing")] == [f"missing: {data}", f"missing: {weights}"]
+    answer = checkout.ask("run", "mini", "--profile", "full")
+    assert (answer.returncode, answer.stderr) == (1, f"podium: mini: {data} is missing (2 in all); {command} lists them\n")
+    program = (
+        "from lib import config, inputs\n"
+        "for name in ('data', 'base'):\n"
+        "    try:\n        inputs.prepare(config.resolve('mini', profile='full'), (name,))\n"
+        "    except Exception as error:\n        print(error)\n"
+    )
+    assert checkout.python(program).stdout.splitlines() == [
+        f"mini: data/mini/datasets is not there; {command} lists what to bring and where to put it",
+        f"mini: the base weights data/base/mini-none are not there; {command} says which file goes there",
+    ]
+    assert not checkout.folders()
 
 
 def test_a_submission_without_runs_says_how_to_start_one(checkout: Checkout):
