@@ -108,7 +108,7 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict[str, object]
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        with tempfile.TemporaryDirectory(prefix="podium-") as sockets:
+        with _local_kernels() as kernels:
             papermill.execute_notebook(
                 str(notebook),
                 str(output),
@@ -117,7 +117,7 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict[str, object]
                 progress_bar=False,
                 request_save_on_cell_execute=False,
                 shutdown_kernel="immediate",
-                kernel_manager_class=_local_kernels(Path(sockets)),
+                kernel_manager_class=kernels,
             )
     except PapermillExecutionError as error:
         _forget_paths(output)
@@ -184,18 +184,30 @@ def _teller(listener: Listener, stage: str, number: int, of: int, left: float | 
     return tell
 
 
-def _local_kernels(sockets: Path) -> type:
-    """A kernel manager whose kernels end with this process, and talk to it through sockets in that folder: nothing on the network."""
+@contextlib.contextmanager
+def _local_kernels() -> Iterator[type]:
+    """A kernel manager whose kernels end with the block, or with this process, and talk to it through files: nothing on the network."""
     from jupyter_client.manager import AsyncKernelManager
 
-    class LocalKernelManager(AsyncKernelManager):
-        transport = "ipc"
-        ip = str(sockets / "kernel")  # a prefix of the sockets' names; left alone, all kernels would share one in the current folder
+    started: list[AsyncKernelManager] = []
+    with tempfile.TemporaryDirectory(prefix="podium-") as sockets:
 
-        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-            return launch.tied(super().format_kernel_cmd(extra_arguments))
+        class LocalKernelManager(AsyncKernelManager):
+            transport = "ipc"
+            ip = f"{sockets}/kernel"  # a prefix of the sockets' names; left alone, all kernels share one in the current folder
 
-    return LocalKernelManager
+            def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+                started.append(self)
+                return launch.tied(super().format_kernel_cmd(extra_arguments))
+
+        try:
+            yield LocalKernelManager
+        finally:
+            # NOTE: nbclient forgets a kernel that is interrupted while it starts.
+            processes = [getattr(manager.provisioner, "process", None) for manager in started]
+            for process in filter(None, processes):
+                process.kill()
+                process.wait()
 
 
 def _is_ours(name: str) -> bool:

@@ -155,8 +155,8 @@ def test_published_data_and_weights_that_are_not_there_are_named_before_anything
 
 
 def test_a_submission_without_runs_says_how_to_start_one(checkout: Checkout):
-    answer = checkout.python("from lib import runs\ntry:\n    runs.newest('mini')\nexcept Exception as error:\n    print(error)")
-    assert answer.stdout == "mini has no run in log; start one with: python -m lib run mini\n"
+    answer = checkout.python("from lib import runs\ntry:\n    runs.newest_scored('mini')\nexcept Exception as error:\n    print(error)")
+    assert answer.stdout == "mini has no run with scores in log; start one with: python -m lib run mini\n"
 
 
 @pytest.mark.engine

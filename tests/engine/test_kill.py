@@ -50,6 +50,16 @@ def goes_on(kit: Checkout) -> str:
     return (kit.place("finetune") / "train.log").read_text()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_driver_interrupted_while_its_kernel_starts_leaves_no_process_and_says_one_line(prepared: Checkout, number: signal.Signals):
+    driver = prepared.start(*COMMAND)
+    wait_until(lambda: prepared.processes("ipykernel_launcher"), "a kernel")
+    driver.send_signal(number)
+    answer = ended(driver)
+    assert not prepared.processes()
+    assert (answer.returncode, answer.stderr) == (130, CONTINUES)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_killed_driver_leaves_no_process_and_the_same_command_goes_on_bit_for_bit(
     prepared: Checkout, finished_kit: Checkout, weights: Callable[[Checkout], str], number: signal.Signals
