@@ -138,7 +138,7 @@ def find_runs(submissions: str, which: str) -> list[Path]:
     Among "all", submissions without such a run are left out. Raises MissingInput if none is left.
     """
     names = config.submissions() if submissions == "all" else submissions.replace(",", " ").split()
-    find = runs.kept if which == "best" else runs.newest
+    find = runs.kept if which == "best" else runs.newest_scored
     found = []
     for name in names:
         config.config_file(name)

@@ -123,12 +123,13 @@ def latest(resolved: Resolved) -> Path | None:
     return next((folder for folder in reversed(found(resolved.submission)) if same_settings(folder, resolved)), None)
 
 
-def newest(submission: str) -> Path:
-    """The newest run of a submission, whatever its settings. Raises MissingInput if there is none."""
-    folders = found(submission)
-    if not folders:
-        raise MissingInput(f"{submission} has no run in {paths.relative(paths.log())}; start one with: python -m lib run {submission}")
-    return folders[-1]
+def newest_scored(submission: str) -> Path:
+    """The newest run of a submission that has scores, whatever its settings. Raises MissingInput if there is none."""
+    scored = [folder for folder in found(submission) if read(folder)["stages"].get("evaluate", {}).get("status") == "done"]
+    if not scored:
+        place = paths.relative(paths.log())
+        raise MissingInput(f"{submission} has no run with scores in {place}; start one with: python -m lib run {submission}")
+    return scored[-1]
 
 
 def named(name: str, submission: str = "*") -> Path:

@@ -1,0 +1,145 @@
+"""The small chain of the tests above the unit level: overrides under which every stage of a3r takes seconds, and ways to run it.
+
+A stage is run as a person runs it, by the command line, or in this process from the code cells of its notebook, where torch is
+loaded once for all tests.
+"""
+
+import functools
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = ("data_prep", "augmentation", "block_expansion", "finetune", "infer", "evaluate", "quick_review")
+NUMBERED = tuple(f"{number:02d}-{stage.replace('_', '-')}" for number, stage in enumerate(STAGES, start=1))
+
+# Few pictures and steps, yet enough labels for a vocabulary, ten pictures of each class to rank, and two checkpoints for a soup.
+SMALL = {
+    "data.toy.train_vehicles": "48",
+    "data.toy.train_pedestrians": "24",
+    "data.toy.val_vehicles": "12",
+    "data.toy.val_pedestrians": "12",
+    "data.toy.test_vehicles": "12",
+    "data.toy.test_pedestrians": "12",
+    "data.toy.brands": "4",
+    "model.base.steps": "8",
+    "model.base.batch": "16",
+    "model.base.warmup": "2",
+    "augmentation.batch_size": "8",
+    "finetune.epochs": "2",
+    "finetune.use_epoch": "2",
+    "finetune.save_frequency": "1",
+    "finetune.batch_size": "8",
+    "finetune.lr": "0.0008",
+    "finetune.warmup_steps": "2",
+    "finetune.log_every": "2",
+    "infer.candidates": "12",
+}
+
+VEHICLES, PEDESTRIANS = int(SMALL["data.toy.train_vehicles"]), int(SMALL["data.toy.train_pedestrians"])
+STEPS = (VEHICLES + PEDESTRIANS) // int(SMALL["finetune.batch_size"])  # of one epoch
+EPOCHS = int(SMALL["finetune.epochs"])
+PEAK, WARMUP = float(SMALL["finetune.lr"]), int(SMALL["finetune.warmup_steps"])  # of the learning rate
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """A finished run of the small chain: its home (data/, log/, best-result-review/), its folder, what the command printed."""
+
+    home: Path
+    folder: Path
+    output: str
+    seconds: float
+
+    def stage(self, name: str) -> Path:
+        """The folder of a stage's results."""
+        return (self.folder / NUMBERED[STAGES.index(name)]).resolve()
+
+    @property
+    def data(self) -> Path:
+        """The root of its toy data set."""
+        (found,) = (self.home / "data" / "a3r").glob("toy-*")
+        return found
+
+
+def overrides(changes: Mapping[str, str] | None = None) -> list[str]:
+    """The overrides of the small chain with these changes, as KEY=VALUE."""
+    return [f"{key}={value}" for key, value in {**SMALL, **(changes or {})}.items()]
+
+
+def one_line(changes: Mapping[str, str] | None = None) -> str:
+    """The same as the value of a notebook's OVERRIDES."""
+    return " ".join(f"'{part}'" for part in overrides(changes))
+
+
+def sets(changes: Mapping[str, str] | None = None) -> list[str]:
+    """The same as options of the command line."""
+    return [part for one in overrides(changes) for part in ("--set", one)]
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """What a process sees that works in this home."""
+    folders = {"PODIUM_DATA": home / "data", "PODIUM_LOG": home / "log", "PODIUM_BEST": home / "best-result-review"}
+    return {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(folder) for name, folder in folders.items()}, **more}
+
+
+def kit(home: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """`python -m lib ARGUMENTS` in this home, run to its end."""
+    command = [sys.executable, "-m", "lib", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=600, check=False)
+
+
+def run_chain(home: Path, *options: str, changes: Mapping[str, str] | None = None) -> SmallRun:
+    """`python -m lib run a3r OPTIONS` with the small overrides, which has to succeed."""
+    began = time.monotonic()
+    answer = kit(home, "run", "a3r", *options, *sets(changes))
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    (folder,) = re.findall(r"stages up to date in [\d.]+ s, run (.+)$", answer.stdout, flags=re.MULTILINE)
+    return SmallRun(home, ROOT / folder, answer.stdout, time.monotonic() - began)
+
+
+@functools.cache
+def finished_run(home: Path) -> SmallRun:
+    """The small chain from an empty home, run once per test session whoever asks."""
+    return run_chain(home)
+
+
+def outcomes(output: str) -> dict[str, str]:
+    """{stage: "hit" or "done"} of what `run` printed."""
+    return dict(re.findall(r"^  \[\d/\d\] (\w+) +(hit|done)", output, flags=re.MULTILINE))
+
+
+def play(stage: str, changes: Mapping[str, str] | None = None) -> Path:
+    """Run the code cells of a stage's notebook in this process; returns the folder of its results.
+
+    Such a result counts only for what is played after it: the kit knows that no notebook was executed.
+    """
+    from lib import identity, paths, stages, store
+
+    names = {"SUBMISSION": "a3r", "VARIANT": "base", "PROFILE": "tiny", "RUN": "latest", "OVERRIDES": overrides(changes)}
+    path = paths.notebook(stage)
+    try:
+        for cell in identity.code_cells(path):
+            if "parameters" not in cell["tags"]:
+                exec(compile(cell["source"], path.name, "exec"), names)
+    finally:
+        stages._close_others()
+    return store.folder("a3r", stage, names["run"].key)
+
+
+@contextmanager
+def changed(path: Path, content: bytes | None) -> Iterator[None]:
+    """The file with another content, or without it (None), while the block runs; as it was afterwards, to its time stamps."""
+    before, times = path.read_bytes(), path.stat()
+    try:
+        path.unlink() if content is None else path.write_bytes(content)
+        yield
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
