@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 # One thread makes the bytes of a written video the same on every machine; reading runs in parallel over videos instead.
 THREADS = 1
-KEYFRAME_EVERY = 12
+KEYFRAME_EVERY = 30
 WRITTEN_QUALITY = "18"  # constant rate factor of H.264, nearly without visible loss
 LONGEST_RATE_DENOMINATOR = 1001  # 30000/1001 = 29.97 frames per second
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a video holds: number of frames, frames per second as the container states it, size in pixels."""
+    """What a video holds: number of frames, frames per second as the container states it (0 if it does not), size in pixels."""
 
     frames: int
     fps: float
@@ -55,11 +55,54 @@ def decoder_versions() -> dict[str, str]:
     return {"PyAV": av.__version__, "libavcodec": ".".join(str(part) for part in av.library_versions["libavcodec"])}
 
 
+class Video:
+    """An open video; `open_video` makes it and closes it."""
+
+    def __init__(self, path: Path, container: "InputContainer") -> None:
+        """Look through the packets, without decoding them. Raises DataError if one is broken or has no time."""
+        if not container.streams.video:
+            raise DataError(f"{path}: no picture stream in this file; a video is expected")
+        self._path, self._container, self._stream = path, container, container.streams.video[0]
+        self._stream.codec_context.thread_count = THREADS
+        self._timeline = _timeline(path, container, self._stream)
+        rate = float(self._stream.average_rate or 0)
+        self.facts = VideoFacts(len(self._timeline.times), rate, self._stream.width, self._stream.height)
+
+    def read(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """As `read_frames`."""
+        times, keyframes = self._timeline.times, self._timeline.keyframes
+        outside = next((index for index in indices if not 0 <= index < len(times)), None)
+        if outside is not None:
+            raise DataError(f"{self._path}: no frame {outside}; the video has frames 0 to {len(times) - 1}")
+        wanted = sorted({times[index] for index in indices})
+        decoded = _decode(self._container, self._stream, wanted, keyframes)
+        # A key frame that others reach back over cannot be started from; decoding from the beginning finds every frame.
+        if len(decoded) < len(wanted):
+            decoded |= _decode(self._container, self._stream, [time for time in wanted if time not in decoded], times[:1])
+        for index in indices:
+            if times[index] not in decoded:
+                raise DataError(f"{self._path}: frame {index} of {len(times)} does not decode; the file is damaged, fetch it again")
+        return [decoded[times[index]] for index in indices]
+
+
+@contextlib.contextmanager
+def open_video(path: Path) -> Iterator[Video]:
+    """The video, open while the block runs, for its facts and frames in one go; what FFmpeg objects to becomes a DataError."""
+    import av
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such video")
+    try:
+        with av.open(str(path)) as container:
+            yield Video(path, container)
+    except av.FFmpegError as error:
+        raise DataError(f"{path}: not readable as a video ({error.strerror}); is the file cut off? Fetch it again") from None
+
+
 def video_facts(path: Path) -> VideoFacts:
     """Facts of a video, its frames counted without decoding them. Raises DataError for a missing, damaged or cut-off file."""
-    with _opened(path) as (container, stream):
-        frames = len(_timeline(path, container, stream).times)
-        return VideoFacts(frames, float(stream.average_rate), stream.width, stream.height)
+    with open_video(path) as video:
+        return video.facts
 
 
 def read_frames(path: Path, indices: Sequence[int]) -> list[np.ndarray]:
@@ -68,21 +111,8 @@ def read_frames(path: Path, indices: Sequence[int]) -> list[np.ndarray]:
     One pass from front to back that leaps over stretches without a wanted frame. Raises DataError for a missing, damaged or
     cut-off file and for a number that the video does not have.
     """
-    with _opened(path) as (container, stream):
-        timeline = _timeline(path, container, stream)
-        frames = len(timeline.times)
-        outside = next((index for index in indices if not 0 <= index < frames), None)
-        if outside is not None:
-            raise DataError(f"{path}: no frame {outside}; the video has frames 0 to {frames - 1}")
-        wanted = sorted({timeline.times[index] for index in indices})
-        decoded = _decode(container, stream, wanted, timeline.keyframes)
-        # A key frame that others reach back over cannot be started from; decoding from the beginning finds every frame.
-        if len(decoded) < len(wanted):
-            decoded |= _decode(container, stream, [time for time in wanted if time not in decoded], timeline.times[:1])
-        for index in indices:
-            if timeline.times[index] not in decoded:
-                raise DataError(f"{path}: frame {index} of {frames} does not decode; the file is damaged, fetch it again")
-        return [decoded[timeline.times[index]] for index in indices]
+    with open_video(path) as video:
+        return video.read(indices)
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
@@ -110,24 +140,6 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     write_bytes(path, content.getvalue())
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple["InputContainer", "VideoStream"]]:
-    """The open video and its first picture stream; whatever FFmpeg objects to inside the block becomes a DataError."""
-    import av
-
-    if not path.is_file():
-        raise DataError(f"{path}: no such video")
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(f"{path}: no picture stream in this file; a video is expected")
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = THREADS
-            yield container, stream
-    except av.FFmpegError as error:
-        raise DataError(f"{path}: not readable as a video ({error.strerror}); is the file cut off? Fetch it again") from None
 
 
 def _timeline(path: Path, container: "InputContainer", stream: "VideoStream") -> _Timeline:

@@ -28,11 +28,11 @@ def numbers(frames: list[np.ndarray]) -> list[int]:
 
 @functools.cache
 def noise_mp4() -> bytes:
-    """The bytes of a video of 40 frames of noise, which no codec can shrink much: damage then hits pictures."""
+    """The bytes of a video of 80 frames of noise, which no codec can shrink much: damage then hits pictures."""
     draw = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         video = Path(folder) / "noise.mp4"
-        media.write_video(video, (draw.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) for _ in range(40)), 30.0)
+        media.write_video(video, (draw.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8) for _ in range(80)), 30.0)
         return video.read_bytes()
 
 
@@ -76,7 +76,7 @@ def test_leaping_to_key_frames_finds_the_very_frames_that_plain_decoding_finds(t
     video.write_bytes(noise_mp4())
     with av.open(str(video)) as container:
         plain = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    for wanted in ([0], [39], [13, 38], [11, 12, 13, 25], list(range(40))):
+    for wanted in ([0], [79], [31, 68], [29, 30, 31, 62], list(range(80))):
         for index, frame in zip(wanted, media.read_frames(video, wanted), strict=True):
             assert np.array_equal(frame, plain[index]), f"frame {index} of {wanted}"
 
@@ -84,7 +84,7 @@ def test_leaping_to_key_frames_finds_the_very_frames_that_plain_decoding_finds(t
 def test_stretches_without_a_wanted_frame_are_leapt_over_even_where_they_are_damaged(tmp_path: Path):
     video = tmp_path / "a.mp4"
     video.write_bytes(damaged_in_the_middle())
-    assert [frame.shape for frame in media.read_frames(video, [0, 39])] == [(HEIGHT, WIDTH, 3)] * 2
+    assert [frame.shape for frame in media.read_frames(video, [0, 79])] == [(HEIGHT, WIDTH, 3)] * 2
 
 
 def test_frames_behind_a_key_frame_one_cannot_start_from_are_still_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -116,6 +116,13 @@ def test_no_frames_asked_for_are_no_frames(tmp_path: Path):
     assert media.read_frames(tmp_path / "a.mp4", []) == []
 
 
+def test_facts_and_frames_come_from_one_opening(tmp_path: Path):
+    media.write_video(tmp_path / "a.mp4", grey_frames(6), 5.0)
+    with media.open_video(tmp_path / "a.mp4") as video:
+        assert numbers(video.read([video.facts.frames - 1])) == [5]
+        assert numbers(video.read([0, 2])) == [0, 2]
+
+
 # --- broken files: both readers say the same ---
 
 
@@ -139,7 +146,7 @@ def test_broken_file_is_one_clear_line(tmp_path: Path, read: Callable[[Path], ob
     assert str(error.value) == f"{video}: {problem}"
 
 
-@pytest.mark.parametrize(("kept", "frame"), [(0.5, 19), (0.999, 39)])
+@pytest.mark.parametrize(("kept", "frame"), [(0.5, 39), (0.999, 79)])
 def test_video_with_its_index_first_and_its_end_missing_is_cut_off(tmp_path: Path, kept: float, frame: int):
     (tmp_path / "a.mp4").write_bytes(noise_mp4())
     whole = index_first(tmp_path / "a.mp4", tmp_path / "b.mp4").read_bytes()
@@ -154,7 +161,7 @@ def test_damage_in_the_middle_is_named_and_not_painted_over(tmp_path: Path):
     video = tmp_path / "a.mp4"
     video.write_bytes(damaged_in_the_middle())
     with pytest.raises(DataError) as error:
-        media.read_frames(video, list(range(40)))
+        media.read_frames(video, list(range(80)))
     assert str(error.value) == f"{video}: {UNREADABLE}"
 
 
