@@ -6,6 +6,7 @@ KitError
 |- WeightsError    a checkpoint that is missing, damaged or of another architecture
 |- MissingInput    something an earlier stage, or the user, has to provide first
 |- RecordError     a run record that is missing, damaged or does not match its files
+|- ServiceError    an outside service answered nothing usable
 |- StageFailed     a stage's notebook, or the program it started, did not finish
 |- DiskFull        the disk is full (or the quota reached); nothing half-written is left
 """
@@ -33,6 +34,10 @@ class MissingInput(KitError):
 
 class RecordError(KitError):
     """A run record is missing, damaged or does not match the files it describes."""
+
+
+class ServiceError(KitError):
+    """An outside service (a language model) answered nothing usable; the message names it, never its key."""
 
 
 class StageFailed(KitError):
