@@ -30,7 +30,8 @@ def area(box: Sequence[float]) -> float:
 def enlarge(box: Sequence[float], scale: float) -> Box:
     """The box with both sides times `scale`, about the same centre."""
     x, y, width, height = box
-    return (x - width * (scale - 1) / 2, y - height * (scale - 1) / 2, width * scale, height * scale)
+    # NOTE in this order: the published crops cut such numbers to whole pixels, and another order ends a hair below some of them.
+    return (x + width / 2 - width * scale / 2, y + height / 2 - height * scale / 2, width * scale, height * scale)
 
 
 def square(box: Sequence[float], scale: float) -> Box:
