@@ -103,6 +103,14 @@ def prompt(turns: Sequence[Turn], template: Template) -> Rendered:
     return replace(_compose([*turns, Turn("assistant", "")], template), answers=())
 
 
+def dialogue(questions: Sequence[str], answers: Sequence[str]) -> tuple[Turn, ...]:
+    """The turns up to the question after the last answer, with the pictures in the first question."""
+    turns = [Turn("user", f"{IMAGE}\n{questions[0]}")]
+    for answer, question in zip(answers, questions[1 : len(answers) + 1], strict=True):
+        turns += [Turn("assistant", answer), Turn("user", question)]
+    return tuple(turns)
+
+
 def move_image_first(text: str) -> str:
     """The text with `<image>` and a line end in front instead of where it stands; several become one. Other text is untouched."""
     if IMAGE not in text:
@@ -133,8 +141,8 @@ def encode(rendered: Rendered, tokenizer: "PreTrainedTokenizerFast", image_token
         start += len(part) + len(IMAGE)
     needed = last_picture if rendered.answers else len(ids)
     if needed > max_length:
-        what = "pictures and what precedes them" if rendered.answers else "prompt"
-        raise DataError(f"the {what} take {needed} tokens, of which {max_length} may be used; raise the maximum length")
+        what = "the pictures and what precedes them need" if rendered.answers else "the prompt needs"
+        raise DataError(f"{what} {needed} tokens, {max_length} are allowed; raise the maximum length")
     return Encoded(ids[:max_length], labels[:max_length])
 
 
