@@ -34,6 +34,8 @@ PARTS = {
     "projector": re.compile(r"(?:model\.)?(?:multi_modal_projector|mm_projector)\."),
     "vision tower": re.compile(TOWER),
 }
+# What can train of an expanded model: as the published code has it, as its text says, and the head alone as a control.
+TRAINED: dict[str, tuple[str, ...]] = {"blocks_and_head": (NEW_BLOCKS, HEAD), "blocks": (NEW_BLOCKS,), "head": (HEAD,)}
 ROWS = ("embeddings", OLD_BLOCKS, NEW_BLOCKS, "final norm", HEAD, "projector", "vision tower", OTHER)
 
 
@@ -277,27 +279,31 @@ def part_of(name: str, expansion: Expansion) -> str:
     return next((part for part, pattern in PARTS.items() if pattern.match(name)), OTHER)
 
 
-def trainable_names(names: Iterable[str], expansion: Expansion, *, head: bool) -> list[str]:
-    """The parameters that are trained, in the order given: those of the new blocks and, with `head`, the output head.
+def count_layers(names: Iterable[str]) -> int:
+    """How many layers the language model has whose parameters these are, in any of the layouts."""
+    return len({match[2] for match in map(LAYER.fullmatch, names) if match})
+
+
+def trainable_names(names: Iterable[str], expansion: Expansion, parts: Collection[str]) -> list[str]:
+    """The parameters of these parts (a value of TRAINED), in the order given.
 
     The published code trains the head, which its text does not say: it freezes `model.model`, and the head lies outside.
     """
-    wanted = {NEW_BLOCKS, HEAD} if head else {NEW_BLOCKS}
-    return [name for name in names if part_of(name, expansion) in wanted]
+    return [name for name in names if part_of(name, expansion) in parts]
 
 
-def freeze(model: "nn.Module", expansion: Expansion, *, head: bool) -> list[Part]:
+def freeze(model: "nn.Module", expansion: Expansion, parts: Collection[str]) -> list[Part]:
     """Let only `trainable_names` require a gradient; returns the parameters per part, in the order of ROWS.
 
     Raises ConfigError if the model has other layers than the expansion, if nothing would be trained, or if the head is wanted but
     shares its weights with the embeddings. The model may be on the meta device, for counting.
     """
     parameters = dict(model.named_parameters())
-    layers = len({match[2] for match in map(LAYER.fullmatch, parameters) if match})
+    layers = count_layers(parameters)
     if layers != len(expansion.blocks):
         raise ConfigError(f"the model has {layers} layers, the expansion {len(expansion.blocks)}; load the expanded checkpoint")
-    trained = set(trainable_names(parameters, expansion, head=head))
-    if head and not any(part_of(name, expansion) == HEAD for name in trained):
+    trained = set(trainable_names(parameters, expansion, parts))
+    if HEAD in parts and not any(part_of(name, expansion) == HEAD for name in trained):
         raise ConfigError("the output head shares its weights with the embeddings, which stay frozen; train the blocks without the head")
     if not trained:
         raise ConfigError("no block was inserted and the head stays frozen, so nothing would be trained; insert blocks or train the head")

@@ -53,9 +53,9 @@ class TrainPoint:
 
 @dataclass(frozen=True)
 class Validation:
-    """The validation after `epoch` finished epochs, and the most exact file it was found in."""
+    """The validation after `epoch` finished epochs (a part of one counts as such), and the most exact file it was found in."""
 
-    epoch: int
+    epoch: float
     metrics: Mapping[str, float]
     source: str
 
@@ -92,7 +92,7 @@ class RunCurves:
         """The position of each training point in epochs; steps where the length of an epoch is not known."""
         return [(point.step + 1) / (self.steps_per_epoch or 1) for point in self.train]
 
-    def metric(self, name: str) -> list[tuple[int, float]]:
+    def metric(self, name: str) -> list[tuple[float, float]]:
         """(epoch, value) of one validation metric, in order."""
         return [(found.epoch, found.metrics[name]) for found in self.validations if name in found.metrics]
 

@@ -17,7 +17,7 @@ from lib import files, paths, runtime
 from lib.errors import DataError
 
 # Modules that only display: nothing they make is a stage's result, so they may change without a re-run.
-DISPLAY = {"lib.show", "lib.plots", "lib.report"}
+DISPLAY = {"lib.show", "lib.plots", "lib.plots_llava", "lib.report"}
 
 # A module named in a string is a program that the module starts (`lib.launch`), or one it imports by name.
 MODULE_NAME = re.compile(r"lib(\.\w+)+")

@@ -19,7 +19,6 @@ from lib.launch import Step
 
 logger = logging.getLogger(__name__)
 
-BASE_PROGRAM = "lib.base_weights"
 KINDS = ("data", "base")  # what a stage can read beside earlier stages
 MADE = ".made.json"  # written last into a folder of toy data: only then it counts
 
@@ -37,7 +36,8 @@ def base_folder(resolved: Resolved) -> Path:
     model = resolved.settings.model
     if model.base is None:
         return paths.data() / "base" / f"{model.name}-{model.pretrained}"
-    return paths.data() / "base" / f"open_clip-{files.digest([_base_recipe(resolved), identity.code_digest(BASE_PROGRAM)])[:12]}"
+    key = files.digest([_base_recipe(resolved), identity.code_digest(model.base.program)])
+    return paths.data() / "base" / f"{model.base.family}-{key[:12]}"
 
 
 def digest(resolved: Resolved, name: str) -> str | None:
@@ -46,7 +46,9 @@ def digest(resolved: Resolved, name: str) -> str | None:
 
 
 def file_digest(path: Path) -> str | None:
-    """sha256 of a file given by hand, remembered while it does not change; None if it is not there."""
+    """sha256 of a file or folder given by hand, remembered while it does not change; None if it is not there."""
+    if path.is_dir():
+        return store.digest_tree(path)
     return store.digest_tree(path.parent, (path.name,)) if path.is_file() else None
 
 
@@ -65,13 +67,18 @@ def missing(resolved: Resolved) -> list[str]:
         target = paths.relative(base_folder(resolved) / weights["file"])
         problems.append(f"weights: {target} ({weights['gib']} GiB; huggingface repository {weights['repository']}, file {weights['file']})")
     given = resolved.settings.replaced()
-    problems += [f"file: {path} (in place of {stage})" for stage, path in given.items() if not path.is_file()]
+    problems += [f"file: {path} (in place of {stage})" for stage, path in given.items() if not path.exists()]
     return problems
 
 
 def sources(submission: str) -> dict:
     """The content of data/<submission>/sources.yaml: where data and weights come from, sizes, licences, target paths."""
     return files.read_yaml(paths.ROOT / "data" / submission / "sources.yaml")
+
+
+def published_folders(submission: str) -> tuple[str, ...]:
+    """The folders of the published data set below its root: where the files that a run cannot do without lie."""
+    return tuple(sorted({Path(item["path"]).parts[0] for item in sources(submission)["data"] if item["required"]}))
 
 
 def prepare(resolved: Resolved, reads: tuple[str, ...]) -> None:
@@ -85,7 +92,9 @@ def prepare(resolved: Resolved, reads: tuple[str, ...]) -> None:
 def _data_digest(resolved: Resolved) -> str | None:
     root = data_root(resolved)
     if resolved.settings.data.source == "published":
-        return store.digest_tree(root / "datasets") if (root / "datasets").is_dir() else None
+        folders = [root / name for name in published_folders(resolved.submission)]
+        there = all(folder.is_dir() for folder in folders)
+        return files.digest({folder.name: store.digest_tree(folder) for folder in folders}) if there else None
     return store.digest_tree(root) if (root / MADE).is_file() else None
 
 
@@ -93,7 +102,7 @@ def _write_toy_data(resolved: Resolved) -> None:
     root = data_root(resolved)
     if resolved.settings.data.source == "published":
         raise MissingInput(
-            f"{resolved.submission}: {paths.relative(root / 'datasets')} is not there; "
+            f"{resolved.submission}: {paths.relative(root / published_folders(resolved.submission)[0])} is not there; "
             f"python -m lib plan {resolved.submission} --profile {resolved.profile} lists what to bring and where to put it"
         )
     with files.lock(root.with_name(f".{root.name}.lock")):
@@ -144,7 +153,7 @@ def _train_base(resolved: Resolved) -> None:
         files.write_json(recipe, _base_recipe(resolved))
         log_file = paths.log() / ".stages" / f"{folder.name}.log"
         launch.run(
-            launch.command(BASE_PROGRAM, [str(recipe), str(folder)], processes=1),
+            launch.command(resolved.settings.model.base.program, [str(recipe), str(folder)], processes=1),
             log_file,
             watch=lambda: _base_step(log_file),
             label="base weights",

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +97,17 @@ def run(command_line: list[str], log_file: Path, *, watch: Callable[[], Step | N
             bar.at(step.done, step.note)
         wait(child, log_file, what=label)
     return time.monotonic() - began
+
+
+def run_parts(command_lines: Sequence[list[str]], log_files: Sequence[Path], *, what: str) -> None:
+    """Run the programs at the same time, each with its own log; the first that fails ends the others. Raises StageFailed naming it."""
+    children = [start(line, log_file) for line, log_file in zip(command_lines, log_files, strict=True)]
+    try:
+        for part, (child, log_file) in enumerate(zip(children, log_files, strict=True), start=1):
+            wait(child, log_file, what=f"{what} part {part} of {len(children)}")
+    finally:
+        for child in children:
+            stop(child)
 
 
 def wait(child: subprocess.Popen, log_file: Path, *, what: str) -> None:

@@ -90,25 +90,33 @@ def _panels(rows: int, columns: int, height: float) -> tuple[Drawing, numpy.ndar
 
 @in_style
 def curves(original: RunCurves | None, ours: RunCurves | None) -> Figure:
-    """Training loss and validation recall of the published run and of ours on shared axes, by epoch. Either may be None."""
+    """Training loss and validation of the published run and of ours on shared axes, by epoch. Either may be None.
+
+    The validation is text-to-image recall where it was measured, else the validation loss.
+    """
     runs = [
         (run, name, colour) for run, name, colour in ((original, "published", ORIGINAL), (ours, "ours", OURS)) if run is not None
     ]
     if not any(run.train or run.validations for run, _, _ in runs):
         raise MissingInput("no training step and no validation to draw; run finetune first or name a run folder with an out.log")
     figure, axes = _panels(1, 2, 3.7)
-    loss, recall = axes[0]
+    loss, validation = axes[0]
+    with_recall = any(run.metric("text_to_image_R@1") for run, _, _ in runs)
     for run, name, colour in runs:
         _draw_loss(loss, run, name, colour)
-        _draw_recall(recall, run, name, colour)
-    loss.set(title="Training loss", xlabel="epochs", ylabel="contrastive loss of one batch (nats)", yscale="log")
+        (_draw_recall if with_recall else _draw_validation_loss)(validation, run, name, colour)
+    loss.set(title="Training loss", xlabel="epochs", ylabel="loss of one batch (nats)", yscale="log")
     loss.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     loss.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
-    recall.set(title="Validation, text to image", xlabel="epochs", ylabel="share of captions (R@k)", ylim=(0, None))
-    recall.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for panel in (loss, recall):
+    if with_recall:
+        validation.set(title="Validation, text to image", ylabel="share of captions (R@k)", ylim=(0, None))
+        validation.xaxis.set_major_locator(MaxNLocator(integer=True))
+    else:
+        validation.set(title="Validation loss", ylabel="loss per token (nats)")
+    validation.set_xlabel("epochs")
+    for panel in (loss, validation):
         panel.set_xlim(left=0)
-    handles = {name: line for panel in (loss, recall) for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    handles = {name: line for panel in (loss, validation) for line, name in zip(*panel.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=2)
     return figure
 
@@ -126,6 +134,13 @@ def _draw_loss(axes: Axes, run: RunCurves, name: str, colour: str) -> None:
     if window > 1:
         axes.plot(epochs, losses, color=colour, alpha=0.2, linewidth=0.7)
     axes.plot(epochs, smooth, color=colour, label=name, marker="o" if len(losses) < 12 else "", markersize=4)
+
+
+def _draw_validation_loss(axes: Axes, run: RunCurves, name: str, colour: str) -> None:
+    """The loss on held-out samples, the first before any step."""
+    points = run.metric("val_loss")
+    if points:
+        axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=name)
 
 
 def _draw_recall(axes: Axes, run: RunCurves, name: str, colour: str) -> None:

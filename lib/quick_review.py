@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from lib import claims, config, curves, files, plots, report, runs
+from lib import claims, config, files, journal, plots, report, runs
 from lib.claims import CheckResult, ClaimBook, Reference, Score, Verdict
 from lib.config import StageSettings
 from lib.report import ReportContent, ReportPicture, StageLine
@@ -82,7 +82,7 @@ def compare(book: ClaimBook, scores: Sequence[Score], run: Run) -> list[Verdict]
 
 def show_curves(run: Run) -> object:
     """Training loss and validation of this run, if it trained, the published run's beside it where the submission has one."""
-    ours = curves.read_run_folder(run.of("finetune")) if "finetune" in run.stages else None
+    ours = journal.read_training(run.of("finetune")) if "finetune" in run.stages else None
     return plots.curves(_published(run), ours)
 
 
@@ -99,9 +99,8 @@ def show_samples(run: Run) -> list[tuple[str, object]]:
     shown = []
     for row in files.read_json(folder / "samples.json"):
         found = [Image.open(folder / name) for name in row["pictures"]]
-        shown.append(
-            (row["text"], plots.picture_grid(found, [f"rank {place}" for place in range(1, len(found) + 1)], columns=len(found)))
-        )
+        captions = row.get("captions") or [f"rank {place}" for place in range(1, len(found) + 1)]
+        shown.append((row["text"], plots.picture_grid(found, captions, columns=len(found))))
     return shown
 
 
@@ -140,7 +139,7 @@ def build_report(verdicts: Sequence[Verdict], book: ClaimBook, run: Run) -> Repo
         references=read_bands(run.submission) if run.profile == "tiny" else [],
         curves=[
             ReportPicture(
-                "Training loss and validation recall by epoch, the published run and this one.", plots.png(show_curves(run))
+                "Training loss and validation by epoch, this run and, where there is one, the published run.", plots.png(show_curves(run))
             ),
             ReportPicture("Scores over all queries and their controls.", plots.png(show_controls(scores, run))),
         ],

@@ -248,7 +248,7 @@ def _verify_stage(folder: Path, stage: str, entry: Mapping, left_out: Mapping[st
     here = {name: digest for name, digest in record.outputs.items() if f"{paths.numbered(stage)}/{name}" not in left_out}
     changed = store.changed_files(place, here, rehash=True)
     absent = len(record.outputs) - len(here)
-    note = f", {absent} too large to be kept" if absent else ""
+    note = f", {absent} not kept for their size" if absent else ""
     return Finding(
         not changed, f"{stage}: {len(here)} results re-hashed{note}; changed or missing: {', '.join(changed) or 'none'}"
     )
@@ -282,6 +282,8 @@ def _keep_stage(place: Path, draft: Path, name: str, left_out: dict[str, str]) -
     wanted = [store.RECORD, store.IDENTITY, *(record.outputs if record else []), *KEPT_TRACES]
     for relative in wanted:
         source = place / relative
+        if source.is_dir():
+            left_out[f"{name}/{relative}"] = f"{len(files.list_files(source))} rendered files"
         if not source.is_file():
             continue
         if source.stat().st_size > LARGEST_KEPT_FILE:

@@ -102,7 +102,7 @@ def finish(run: Run) -> object:
         peak_memory_mib=runtime.peak_memory_mib(),
         entry=entry,
         interactive=extra,
-        outputs={str(path.relative_to(run.out)): files.sha256_file(path) for path in store.result_files(run.out)},
+        outputs=store.result_digests(run.out),
         versions=dict(opened.link.identity.environment),
         hardware=runtime.hardware(),
         git={"commit": runtime.git_state(paths.ROOT)["commit"]},

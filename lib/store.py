@@ -35,15 +35,24 @@ TRACES = (
     IDENTITY,
 )
 
+# A folder of rendered pictures is one result with one digest: by the thousand they would drown the record.
+MEDIA = "media"
+
 
 def folder(submission: str, stage: str, key: str) -> Path:
     """The place of the stage's result with that identity."""
     return paths.log() / ".stages" / submission / paths.numbered(stage) / key[:KEY_LENGTH]
 
 
+def result_digests(place: Path) -> dict[str, str]:
+    """Digest of each result by its name: of every file of `result_files`, and of the folder of media as a whole."""
+    digests = {str(path.relative_to(place)): files.sha256_file(path) for path in result_files(place)}
+    return digests | ({MEDIA: digest_tree(place / MEDIA)} if (place / MEDIA).is_dir() else {})
+
+
 def result_files(place: Path) -> list[Path]:
-    """The files that are the stage's result, sorted; traces left out."""
-    found = files.list_files(place)
+    """The files that are the stage's result, sorted; traces and media left out."""
+    found = [path for path in files.list_files(place) if path.relative_to(place).parts[0] != MEDIA]
     return [path for path in found if not any(fnmatch.fnmatch(str(path.relative_to(place)), pattern) for pattern in TRACES)]
 
 
@@ -86,9 +95,9 @@ def digest_tree(root: Path, patterns: tuple[str, ...] = ("*",)) -> str:
     """One digest over the names and contents of the files below `root` that match; contents read before are remembered."""
     memory = _remembered()
     found = [path for path in files.list_files(root) if any(fnmatch.fnmatch(str(path.relative_to(root)), one) for one in patterns)]
-    digests = {str(path.relative_to(root)): _digest(path, memory) for path in found}
+    digest = _digest_files(root, found, memory)
     _remember(memory)
-    return files.digest(digests)
+    return digest
 
 
 def seal(place: Path, record: StageRecord) -> None:
@@ -129,8 +138,14 @@ def _remember(memory: dict[str, list]) -> None:
         files.write_json(path, memory)
 
 
+def _digest_files(root: Path, found: list[Path], memory: dict[str, list]) -> str:
+    return files.digest({str(path.relative_to(root)): _digest(path, memory) for path in found})
+
+
 def _digest(path: Path, memory: dict[str, list]) -> str:
-    """sha256 of the file, from memory where size, time, inode are unchanged; "missing" where there is no file."""
+    """sha256 of the file, from memory where size, time, inode are unchanged, or of the folder of media; "missing" where there is none."""
+    if path.is_dir():
+        return _digest_files(path, files.list_files(path), memory)
     if not path.is_file():
         return "missing"
     status = path.stat()

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from lib import base_weights, config, files, runtime
-from lib.base_weights import BaseRecipe
+from lib import base_open_clip, config, files, runtime
+from lib.base_open_clip import BaseRecipe
 from lib.metrics import retrieval
 from lib.submissions.a3r import candidates, features, labels, queries, ranking, tables, vocabulary
 from lib.submissions.a3r.contrastive import Plan
@@ -122,7 +122,7 @@ def learn(folder: Path, name: str, overrides: list[str]) -> None:
         write_toy_data(root, settings.seed, settings.data.toy)
     recipe = BaseRecipe(name=settings.model.name, architecture=settings.model.architecture, **settings.model.base.model_dump())
     with clock.part("base"):
-        base_weights.ensure_base(base, recipe, progress=lambda done, total: None)
+        base_open_clip.ensure_base(base, recipe, progress=lambda done, total: None)
     with clock.part("augmentation"):
         write_tables(root, folder, base, settings)
     plan = write_plan(folder, out, root, base, settings)
@@ -132,7 +132,7 @@ def learn(folder: Path, name: str, overrides: list[str]) -> None:
         after = score(root, out / "model", settings.infer.padding)
     before = score(root, base, settings.infer.padding)
     shown = "  ".join(f"{kind} {before[kind]:.3f} -> {after[kind]:.3f}" for kind in after)
-    zero_shot = files.read_json(base / base_weights.RECORD)["zero_shot"]
+    zero_shot = files.read_json(base / base_open_clip.RECORD)["zero_shot"]
     print(f"{name:16} mAP@10 {shown} | base zero-shot {zero_shot} | seconds {clock.line()}", flush=True)
 
 

@@ -94,7 +94,7 @@ def test_files_above_5_mb_are_left_out_and_named(done: Checkout):
     assert read(kept / "kept.json")["left_out"] == {"04-finetune/model/weights.json": f"{weights.stat().st_size} bytes"}
     assert not (kept / "04-finetune" / "model").exists()
     assert broken(done, "mini") == []
-    expected = "finetune: 0 results re-hashed, 1 too large to be kept; changed or missing: none"
+    expected = "finetune: 0 results re-hashed, 1 not kept for their size; changed or missing: none"
     assert expected in done.ask("verify", "mini").stdout
 
 

@@ -327,7 +327,7 @@ def tiny_llava(layers: int) -> LlavaForConditionalGeneration:
 
 def test_new_blocks_and_head_are_trained_and_nothing_else():
     model, expansion = tiny_llava(6), blocks.plan_expansion(4, 2)
-    rows = blocks.freeze(model, expansion, head=True)
+    rows = blocks.freeze(model, expansion, blocks.TRAINED["blocks_and_head"])
     names = trained(model)
     assert len(names) == 2 * 9 + 1 and names[-1] == "lm_head.weight"
     assert {name.split(".")[3] for name in names[:-1]} == {"2", "5"}
@@ -345,20 +345,20 @@ def test_new_blocks_and_head_are_trained_and_nothing_else():
 
 def test_as_stated_the_head_stays_frozen():
     model, expansion = tiny_llava(6), blocks.plan_expansion(4, 2)
-    blocks.freeze(model, expansion, head=True)
-    blocks.freeze(model, expansion, head=False)
+    blocks.freeze(model, expansion, blocks.TRAINED["blocks_and_head"])
+    blocks.freeze(model, expansion, blocks.TRAINED["blocks"])
     assert len(trained(model)) == 2 * 9 and "lm_head.weight" not in trained(model)
 
 
 def test_a_model_of_other_depth_cannot_be_frozen_by_the_plan():
     with pytest.raises(ConfigError) as error:
-        blocks.freeze(tiny_llava(4), blocks.plan_expansion(4, 2), head=True)
+        blocks.freeze(tiny_llava(4), blocks.plan_expansion(4, 2), blocks.TRAINED["blocks_and_head"])
     assert str(error.value) == "the model has 4 layers, the expansion 6; load the expanded checkpoint"
 
 
 def test_nothing_to_train_is_an_error():
     with pytest.raises(ConfigError) as error:
-        blocks.freeze(tiny_llava(2), blocks.plan_expansion(2, 0), head=False)
+        blocks.freeze(tiny_llava(2), blocks.plan_expansion(2, 0), blocks.TRAINED["blocks"])
     assert str(error.value) == (
         "no block was inserted and the head stays frozen, so nothing would be trained; insert blocks or train the head"
     )
@@ -367,11 +367,11 @@ def test_nothing_to_train_is_an_error():
 def test_a_head_tied_to_the_embeddings_cannot_be_trained_alone():
     model = LlamaForCausalLM(LlamaConfig(**SMALL, num_hidden_layers=3, tie_word_embeddings=True))
     with pytest.raises(ConfigError) as error:
-        blocks.freeze(model, blocks.plan_expansion(2, 1), head=True)
+        blocks.freeze(model, blocks.plan_expansion(2, 1), blocks.TRAINED["blocks_and_head"])
     assert str(error.value) == (
         "the output head shares its weights with the embeddings, which stay frozen; train the blocks without the head"
     )
-    assert blocks.freeze(model, blocks.plan_expansion(2, 1), head=False)[-1].part == "final norm"
+    assert blocks.freeze(model, blocks.plan_expansion(2, 1), blocks.TRAINED["blocks"])[-1].part == "final norm"
 
 
 def test_an_unknown_parameter_is_counted_apart_and_frozen():

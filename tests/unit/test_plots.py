@@ -27,7 +27,7 @@ def labels(figure) -> list[tuple[str, str]]:
 
 def test_curves_share_axes_in_epochs_and_name_their_units():
     figure = plots.curves(run(), run(4))
-    assert labels(figure) == [("epochs", "contrastive loss of one batch (nats)"), ("epochs", "share of captions (R@k)")]
+    assert labels(figure) == [("epochs", "loss of one batch (nats)"), ("epochs", "share of captions (R@k)")]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["published", "ours"]
     published = max(figure.axes[0].lines, key=lambda line: len(line.get_xdata()))
     assert list(published.get_xdata())[-1] == 2.0

@@ -126,7 +126,7 @@ def score(predictions: dict[str, list[Prediction]], references: Sequence[Referen
     return rows
 
 
-def rank_scores(run: Run) -> list[dict]:
+def measure_scores(run: Run) -> list[dict]:
     """The validation ranks that 05 measured, as rows like those of `score`."""
     return rank_rows(files.read_json(run.of("infer") / infer.RANKS))
 

@@ -102,19 +102,11 @@ def encode_gallery(encoder: Encoder, folder: Path, names: Sequence[str], out: Pa
 
 
 def _encode_in_processes(job: Job) -> None:
-    """One child process per part; the first that fails ends the others."""
+    """One child process per part."""
     out = Path(job.out)
     files.write_json(out / "job.json", dataclasses.asdict(job))
-    logs = [out / f"part-{part}.log" for part in range(job.parts)]
-    children = [
-        launch.start(launch.command(PROGRAM, [str(out / "job.json"), str(part)], processes=1), log) for part, log in enumerate(logs)
-    ]
-    try:
-        for part, child in enumerate(children):
-            launch.wait(child, logs[part], what=f"encoding part {part + 1} of {job.parts}")
-    finally:
-        for child in children:
-            launch.stop(child)
+    commands = [launch.command(PROGRAM, [str(out / "job.json"), str(part)], processes=1) for part in range(job.parts)]
+    launch.run_parts(commands, [out / f"part-{part}.log" for part in range(job.parts)], what="encoding")
 
 
 def encode_part(job: Job, part: int, *, encoder: Encoder | None = None) -> Path:

@@ -113,7 +113,7 @@ def show_predictions(predictions: list[Prediction]) -> list[dict]:
     ]
 
 
-def rank_rows(ranks: dict[str, dict[str, float]]) -> list[dict]:
+def measure_rows(ranks: dict[str, dict[str, float]]) -> list[dict]:
     """Ranks as a table: one row per measure, one column per model."""
     return [{"measure": name, **{model: values[name] for model, values in ranks.items()}} for name in next(iter(ranks.values()))]
 
@@ -137,7 +137,7 @@ def predict(model: "Encoder", prompts: list[Prompt], cfg: StageSettings, run: Ru
     return predictions
 
 
-def measure_ranks(model: "Encoder", cfg: StageSettings, run: Run) -> dict[str, float]:
+def measure(model: "Encoder", cfg: StageSettings, run: Run) -> dict[str, float]:
     """Ranks and loss of the validation pairs, as open_clip's trainer measures them, with caption-level recall and the ceilings.
 
     Pairs are the rows of the merged validation table: every picture with its training caption. The loss depends on the batch size and
@@ -196,7 +196,7 @@ def write_samples(predictions: list[Prediction], run: Run) -> list[str]:
     return [row["text"] for row in rows]
 
 
-def write_ranks(ranks: dict[str, dict[str, float]], run: Run) -> str:
+def write_measures(ranks: dict[str, dict[str, float]], run: Run) -> str:
     """Write the validation ranks of each model; returns the file's name."""
     files.write_json(run.out / RANKS, ranks)
     return RANKS

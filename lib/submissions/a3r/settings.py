@@ -1,7 +1,7 @@
 """The settings of a3r: what each means, its unit and what it may be. Values and their sources stand in config.yaml."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -42,7 +42,10 @@ class Data(Section):
 
 
 class Base(Section):
-    """How the tiny base weights are trained (lib.base_weights); their seed is fixed, as published weights are fixed."""
+    """How the tiny base weights are trained; their seed is fixed, as published weights are fixed."""
+
+    family: ClassVar[str] = "open_clip"
+    program: ClassVar[str] = "lib.base_open_clip"
 
     seed: Annotated[int, Field(ge=0)]
     steps: Positive
