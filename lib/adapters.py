@@ -1,0 +1,56 @@
+"""Low-rank adapters (LoRA) on a LLaVA model's language model, by peft: attached, counted, merged into full weights.
+
+As in LLaVA's recipe they sit on every linear layer of the language model but its head, and the projector trains beside them.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib.config import Section
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# In the names of weights in memory and on disk alike.
+ADAPTED = r".*(?:language_model|model)\..*\.(?:q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+TOWER = "vision_tower"
+PROJECTOR = "multi_modal_projector"
+
+
+class Lora(Section):
+    """Low-rank adapters: rank, numerator of their scale (alpha / r), dropout."""
+
+    r: int
+    alpha: int
+    dropout: float
+
+
+def attach(model: "nn.Module", recipe: Lora) -> "nn.Module":
+    """The model with adapters; only they and the projector require a gradient."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=recipe.r,
+        lora_alpha=recipe.alpha,
+        lora_dropout=recipe.dropout,
+        bias="none",
+        target_modules=rf"(?!.*{TOWER}){ADAPTED}",
+        modules_to_save=[PROJECTOR],
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def count_values(shapes: Mapping[str, tuple[int, ...]], rank: int) -> int:
+    """How many values the adapters of this rank have on weights of these shapes: rank x (inputs + outputs) on each adapted one."""
+    adapted = re.compile(rf"{ADAPTED}\.weight")
+    return sum(rank * sum(shape) for name, shape in shapes.items() if TOWER not in name and adapted.fullmatch(name))
+
+
+def merge(model: "nn.Module", folder: Path) -> "nn.Module":
+    """The model with the adapter of a folder (PEFT's format) added to its weights."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, folder).merge_and_unload()

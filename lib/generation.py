@@ -1,0 +1,293 @@
+"""Answers of a LLaVA model to questions about pictures: in batches, over several processes, appended as they come, resumable.
+
+A conversation is one set of pictures and its questions, asked one after the other with the earlier answers in the history. In every
+process: `python -m lib.generation PLAN.json PART`. Sampling draws from a seed, the conversation's id and the place in
+the answer, so that neither batches nor processes nor an interruption change what is said.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from lib import runtime
+
+if __name__ == "__main__":
+    runtime.die_with_parent()
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from lib import conversation, datasets, files, launch, llava, records
+from lib.config import Quirk, Section
+from lib.conversation import Template, Turn
+from lib.datasets import Collator, InstructionDataset, Sample
+from lib.errors import DataError, KitError
+from lib.llava import Llava
+from lib.progress import Bar
+
+logger = logging.getLogger(__name__)
+
+PROGRAM = "lib.generation"
+Positive = Annotated[int, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What is asked about one set of pictures (paths below the media root): the questions in their order."""
+
+    id: str
+    pictures: tuple[str, ...]
+    questions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The raw answers in the order of the questions, markers and all; none, and the reason, where asking failed."""
+
+    id: str
+    answers: tuple[str, ...]
+    failure: str = ""
+
+
+class How(Section):
+    """How questions are asked and answers drawn. Names as in config.yaml."""
+
+    template: str
+    resize: Literal["squash", "pad"]
+    history: Quirk  # as_published: earlier answers keep their end marker, which the template then writes again
+    max_new_tokens: Positive
+    sample: bool
+    temperature: float
+    sampling_seed: int
+    tries: Positive
+
+
+class Plan(Section):
+    """One generation over several processes, written as JSON for them."""
+
+    model: Path
+    precision: Literal["nf4", "bf16", "fp32"]
+    conversations: Path
+    media_root: Path
+    out: Path
+    parts: Positive
+    batch: Positive
+    how: How
+
+
+class DrawByPlace(LogitsProcessor):
+    """Turns the arg-max into a draw from the softmax (Gumbel's trick), with noise from seed, conversation and place alone."""
+
+    def __init__(self, seed: int, names: Sequence[str], start: int) -> None:
+        self.seeds = [int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7], "little") for name in names]
+        self.start = start
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """(B, T) and (B, V) to the scores (B, V) whose arg-max is the drawn token."""
+        place = input_ids.shape[1] - self.start
+        noise = [torch.rand(scores.shape[1], generator=torch.Generator().manual_seed(seed + place)) for seed in self.seeds]
+        return scores - torch.log(-torch.log(torch.stack(noise).clamp_min(1e-20))).to(scores)
+
+
+def answer_all(load: Callable[[], Llava], conversations: Sequence[Conversation], plan: Plan, *, label: str) -> list[Answered]:
+    """Every conversation's answers, in the order given; those an earlier attempt left in `plan.out` are not asked again.
+
+    With one part the model is loaded here, with more each process loads it. Raises StageFailed naming the part that failed, DataError
+    if a part answered other conversations than its own.
+    """
+    files.write_jsonl(plan.conversations, (asdict(one) for one in conversations))
+    if plan.parts == 1:
+        answer_part(load, plan, 0, label=label)
+    else:
+        files.write_json(plan.out / "plan.json", plan.model_dump(mode="json"))
+        commands = [launch.command(PROGRAM, [str(plan.out / "plan.json"), str(part)], processes=1) for part in range(plan.parts)]
+        launch.run_parts(commands, [plan.out / f"part-{part + 1}.log" for part in range(plan.parts)], what=label)
+    return merge(conversations, plan)
+
+
+def merge(conversations: Sequence[Conversation], plan: Plan) -> list[Answered]:
+    """The parts' answers in the order of the conversations. Raises DataError naming the part and what it lacks or has beside."""
+    found: dict[str, Answered] = {}
+    for part in range(plan.parts):
+        path = part_file(plan, part)
+        own = {row.id: row for row in records.read_rows(path, Answered)} if path.is_file() else {}
+        expected = {one.id for one in datasets.share(conversations, part, plan.parts)}
+        if set(own) != expected:
+            odd = sorted(set(own) ^ expected)
+            raise DataError(
+                f"{path}: {len(own)} conversations, {len(expected)} expected, the first that differs is {odd[0]!r}; "
+                "delete the file and run 05-infer again"
+            )
+        found |= own
+    return [found[one.id] for one in conversations]
+
+
+def answer_part(load: Callable[[], Llava], plan: Plan, part: int, *, label: str) -> None:
+    """Answer one process's share, appending each batch to its file; what the file holds already is left alone."""
+    path = part_file(plan, part)
+    share = datasets.share(records.read_rows(plan.conversations, Conversation), part, plan.parts)
+    cut_last_line(path)
+    done = {row.id for row in records.read_rows(path, Answered)} if path.is_file() else set()
+    waiting = [one for one in share if one.id not in done]
+    if not waiting:
+        path.touch()
+        return
+    bundle = load()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with Bar(label, len(share)) as bar, path.open("a", encoding="utf-8") as stream:
+        for start in range(0, len(waiting), plan.batch):
+            for row in answer_batch(bundle, waiting[start : start + plan.batch], plan.media_root, plan.how):
+                stream.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+            stream.flush()
+            bar.at(len(done) + min(start + plan.batch, len(waiting)))
+
+
+def part_file(plan: Plan, part: int) -> Path:
+    """The file of one part's answers."""
+    return plan.out / f"answers-{part + 1}-of-{plan.parts}.jsonl"
+
+
+def answer_batch(bundle: Llava, batch: Sequence[Conversation], media_root: Path, how: How) -> list[Answered]:
+    """One row per conversation. What fails as a batch is asked one by one, `tries` times; what still fails says why."""
+    try:
+        return _ask(bundle, batch, media_root, how)
+    except (KitError, OSError, RuntimeError) as error:
+        logger.warning("a batch of %d failed (%s); its conversations are asked one by one", len(batch), _line(error))
+    return [_ask_alone(bundle, one, media_root, how) for one in batch]
+
+
+def answer_samples(bundle: Llava, samples: Sequence[Sample], **how: object) -> list[str]:
+    """The greedy answers to the first question of each sample, for looking on while a model trains."""
+    media_root = how.pop("media_root")
+    settings = How(history="corrected", sample=False, temperature=1.0, sampling_seed=0, tries=1, **how)
+    asked = [Conversation(one.id, one.pictures, (one.turns[0].text,)) for one in samples]
+    return [row.answers[0] for row in _ask(bundle, asked, media_root, settings)]
+
+
+def measure_loss(bundle: Llava, known: InstructionDataset, *, batch: int, label: str) -> dict[str, float]:
+    """Loss (nats) and accuracy per supervised token, each predicted from the true ones before it; and how many tokens that is."""
+    collate, device = Collator(bundle.tokenizer.pad_token_id), bundle.model.device
+    total, right, tokens = 0.0, 0, 0
+    with torch.inference_mode(), Bar(label, len(known)) as bar:
+        for start in range(0, len(known), batch):
+            given = {name: value.to(device) for name, value in collate([known[i] for i in range(start, min(start + batch, len(known)))]).items()}
+            labels = given.pop("labels")[:, 1:]
+            logits = bundle.model(**given).logits[:, :-1].float()
+            counted = labels != conversation.IGNORED
+            total += functional.cross_entropy(logits[counted], labels[counted], reduction="sum").item()
+            right += int((logits.argmax(-1) == labels)[counted].sum())
+            tokens += int(counted.sum())
+            bar.at(min(start + batch, len(known)))
+    return {"loss": total / tokens, "token accuracy": right / tokens, "tokens": float(tokens)}
+
+
+def cut_last_line(path: Path) -> None:
+    """Remove what follows the last line end: the beginning of a line whose writer was killed."""
+    content = path.read_bytes() if path.is_file() else b""
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        logger.info("%s: the last line is cut off and is made again", path.name)
+        os.truncate(path, whole)
+
+
+def _ask_alone(bundle: Llava, one: Conversation, media_root: Path, how: How) -> Answered:
+    for attempt in range(1, how.tries + 1):
+        try:
+            return _ask(bundle, [one], media_root, how)[0]
+        except (KitError, OSError, RuntimeError) as error:
+            logger.warning("%s: attempt %d of %d failed: %s", one.id, attempt, how.tries, _line(error))
+            reason = _line(error)
+    return Answered(one.id, (), reason)
+
+
+def _ask(bundle: Llava, batch: Sequence[Conversation], media_root: Path, how: How) -> list[Answered]:
+    """All questions of the batch's conversations, one round after the other; the conversations have equally many."""
+    template = conversation.TEMPLATES[how.template]
+    paths = [[media_root / path for path in one.pictures] for one in batch]
+    views = [llava.pixel_values(own, bundle.image_size, how.resize) for own in paths]  # (N, 3, S, S) each
+    said: list[list[str]] = [[] for _ in batch]
+    for turn in range(len(batch[0].questions)):
+        prompts = [_turns(one, answers, template, how) for one, answers in zip(batch, said, strict=True)]
+        encoded = [datasets.encode_prompt(bundle, turns, template, views=len(own)) for turns, own in zip(prompts, views, strict=True)]
+        names = [f"{one.id} {turn}" for one in batch]
+        for answers, text in zip(said, _generate(bundle, encoded, torch.cat(views), names, how), strict=True):
+            answers.append(text)
+    return [Answered(one.id, tuple(answers)) for one, answers in zip(batch, said, strict=True)]
+
+
+def _turns(one: Conversation, answers: Sequence[str], template: Template, how: How) -> tuple[Turn, ...]:
+    """The conversation up to the next question."""
+    closing = template.assistant[1]
+    kept = answers if how.history == "as_published" else [text.removesuffix(closing).strip() for text in answers]
+    return conversation.dialogue(one.questions, kept)
+
+
+def _generate(bundle: Llava, prompts: list[list[int]], pixels: Tensor, names: Sequence[str], how: How) -> list[str]:
+    """The answers as raw text, up to and with the end marker."""
+    tokenizer, device = bundle.tokenizer, bundle.model.device
+    batch = datasets.pad_left(prompts, tokenizer.pad_token_id)
+    ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+    with torch.inference_mode():
+        found = bundle.model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            pixel_values=pixels.to(device, bundle.model.dtype),
+            max_new_tokens=how.max_new_tokens,
+            do_sample=False,  # the draw is made by DrawByPlace, so that it does not depend on the batch
+            logits_processor=_drawing(bundle, names, ids.shape[1], how),
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    texts = []
+    for row in found[:, ids.shape[1] :].tolist():
+        end = row.index(bundle.end_id) + 1 if bundle.end_id in row else len(row)
+        texts.append(tokenizer.decode(row[:end], skip_special_tokens=False).strip())
+    return texts
+
+
+def _drawing(bundle: Llava, names: Sequence[str], start: int, how: How) -> LogitsProcessorList:
+    """The checkpoint's own sampling values, the temperature of the settings, and the draw; nothing for greedy answers."""
+    if not how.sample:
+        return LogitsProcessorList()
+    own = bundle.model.generation_config
+    steps: list[LogitsProcessor] = [TemperatureLogitsWarper(how.temperature)]
+    steps += [TopKLogitsWarper(own.top_k)] if own.top_k else []
+    steps += [TopPLogitsWarper(own.top_p)] if own.top_p and own.top_p < 1 else []
+    return LogitsProcessorList([*steps, DrawByPlace(how.sampling_seed, names, start)])
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def main(arguments: list[str]) -> int:
+    """Answer one part in a process of its own: PLAN.json PART; returns the exit status, an error is one line on stderr."""
+    plan, part = Plan(**files.read_json(Path(arguments[0]))), int(arguments[1])
+    torch.set_num_threads(max(1, runtime.threads() // plan.parts))
+    if runtime.accelerator() == "cuda":
+        torch.cuda.set_device(part % torch.cuda.device_count())
+    try:
+        answer_part(lambda: load_model(plan), plan, part, label=f"part {part + 1}")
+    except KitError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def load_model(plan: Plan) -> Llava:
+    """The plan's model on this machine's accelerator."""
+    quantize = "nf4" if plan.precision == "nf4" else "none"
+    dtype = "bf16" if plan.precision == "nf4" else plan.precision
+    return llava.load(plan.model, dtype=dtype, quantize=quantize).to(runtime.accelerator())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
