@@ -112,8 +112,8 @@ def test_the_vision_tower_is_left_alone_or_scrambled_as_recorded(tmp_path):
 
 
 def expansion_to(layers: int) -> blocks.Expansion:
-    """The expansion to so many layers with a new block after every fifth, as published."""
-    return blocks.plan_expansion(layers - layers // 6, layers // 6)
+    """The layer map of so many layers with a new block after every fifth, as published."""
+    return blocks.Expansion(tuple(blocks.Block(layer, layer - (layer + 1) // 6, layer % 6 == 5) for layer in range(layers)))
 
 
 def names_of(case: dict) -> list[str]:
@@ -127,6 +127,7 @@ def names_of(case: dict) -> list[str]:
 
 
 def test_the_trainable_set_is_the_recorded_one():
+    assert expansion_to(72) == blocks.plan_expansion(60, 12)
     for case in cases("cityllava", "trainable_params.json")["cases"]:
         layers, output = case["input"]["num_hidden_layers"], case["output"]
         expansion = expansion_to(layers)
