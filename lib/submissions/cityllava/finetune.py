@@ -1,0 +1,218 @@
+"""04 of cityllava: train the inserted blocks (or adapters, or everything) by the Hugging Face Trainer (specs/cityllava.md section 8)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lib import adapters, blocks, conversation, files, journal, launch, runtime, shards
+from lib.config import StageSettings
+from lib.curves import RunCurves
+from lib.errors import ConfigError, DataError
+from lib.launch import Step
+from lib.runs import Run
+from lib.submissions.cityllava import augmentation, block_expansion, data_prep, filters, short_qa
+from lib.submissions.cityllava.short_qa import KINDS, Record
+
+READS = ("base", "data_prep", "augmentation", "block_expansion")
+SETTINGS = ("model", "pictures", "block_expansion")
+
+PROGRAM = "lib.training"
+TEMPLATE = "chatml_direct"
+TRAIN, VAL = "train.jsonl", "val.jsonl"
+SCHEDULE_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The samples that are trained on, and what they make of the schedule."""
+
+    records: tuple[Record, ...]
+    media: Path
+    steps_per_epoch: int
+    steps: int
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Record:
+        return self.records[index]
+
+
+def build_dataset(cfg: StageSettings, run: Run) -> Trained:
+    """The samples that 02 chose. Raises ConfigError if they do not fill one step."""
+    records = augmentation.read_trained(run.of("augmentation"))
+    recipe = cfg.finetune
+    per_step = recipe.batch_size * recipe.accumulation * recipe.processes
+    if len(records) < per_step:
+        raise ConfigError(f"finetune.batch_size: {per_step} samples a step, there are {len(records)}; make the batch smaller")
+    per_epoch = math.ceil(len(records) / per_step)
+    return Trained(tuple(records), data_prep.media_root(run.of("data_prep")), per_epoch, math.ceil(per_epoch * recipe.epochs))
+
+
+def count_samples(dataset: Trained) -> dict:
+    """Samples, full ones among them, steps per epoch and in all."""
+    full = sum(record["full_flag"] for record in dataset.records)
+    counts = {"samples": len(dataset), "full": full, "short": len(dataset) - full}
+    return {**counts, "steps per epoch": dataset.steps_per_epoch, "steps": dataset.steps}
+
+
+def show_sample(dataset: Trained, index: int, cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
+    """One sample: the text as the model reads it, with what is trained in it marked, and its pictures."""
+    from lib import plots, show
+
+    record = dataset[index]
+    rendered = conversation.render(_turns(record), conversation.TEMPLATES[TEMPLATE])
+    trained = " … ".join(rendered.text[start:end] for start, end in rendered.answers)
+    pictures = [data_prep.open_picture(dataset.media / path) for path in view_paths(record["image"], cfg.pictures.views)]
+    return [
+        (
+            "The whole text, pictures at <image>, and the part of it that is trained:",
+            show.record({"text": rendered.text, "trained": trained}),
+        ),
+        ("What the model sees, in its order:", plots.picture_grid(pictures, list(cfg.pictures.views), columns=2)),
+    ]
+
+
+def find_odd(dataset: Trained) -> int:
+    """The index of the longest answer."""
+    return max(range(len(dataset)), key=lambda index: len(dataset[index]["conversations"][1]["value"]))
+
+
+def build_model(cfg: StageSettings, run: Run) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight by name, from the headers of the starting weights: none is loaded into this kernel."""
+    found = shards.read_shards(block_expansion.start_weights(run))
+    return {name: stored.shape for shard in found for name, stored in shard.items()}
+
+
+def trainable(model: dict[str, tuple[int, ...]], cfg: StageSettings) -> list[dict]:
+    """Per part of the model: parameters, and how many of them train; adapters stand in a row of their own."""
+    recipe, inserted = cfg.finetune, cfg.block_expansion.new_blocks
+    sizes = {name: math.prod(shape) for name, shape in model.items()}
+    expansion = blocks.plan_expansion(blocks.count_layers(sizes) - inserted, inserted)
+    trained = {
+        "blocks": blocks.trainable_names(sizes, expansion, blocks.TRAINED[recipe.trained]),
+        "lora": [name for name in sizes if adapters.PROJECTOR in name],
+        "full": [name for name in sizes if adapters.TOWER not in name],
+    }[recipe.method]
+    rows = [asdict(part) for part in blocks.count_parts(sizes, trained, expansion)]
+    if recipe.method == "lora":
+        values = adapters.count_values(model, recipe.lora.r)
+        rows.append({"part": f"adapters of rank {recipe.lora.r}", "parameters": values, "trained": values})
+    return [*rows, {"part": "all", **{name: sum(row[name] for row in rows) for name in ("parameters", "trained")}}]
+
+
+def guessing_loss(cfg: StageSettings) -> float:
+    """The loss (nats) of guessing every token of the vocabulary alike: ln V."""
+    from lib import llava
+
+    architecture = cfg.model.architecture or llava.ARCHITECTURES[cfg.model.name]
+    return math.log(architecture["text"]["vocab_size"])
+
+
+def planned_schedule(dataset: Trained, cfg: StageSettings) -> list[tuple[int, float]]:
+    """(step, learning rate) over the whole training, thinned for drawing: a linear warm-up, then half a cosine."""
+    recipe = cfg.finetune
+    warmup = math.ceil(recipe.warmup_ratio * dataset.steps)
+    stride = max(1, dataset.steps // SCHEDULE_POINTS)
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return recipe.lr * step / warmup
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, dataset.steps - warmup)))
+
+    return [(step, rate(step)) for step in range(0, dataset.steps + 1, stride)]
+
+
+def train(dataset: Trained, cfg: StageSettings, run: Run) -> RunCurves:
+    """Train in a child process (torchrun with more than one); what an earlier attempt left is continued.
+
+    Returns the curves of its journal. Raises StageFailed with the end of its log.
+    """
+    files.write_jsonl(run.out / TRAIN, (asdict(to_sample(record, cfg)) for record in dataset.records))
+    files.write_jsonl(run.out / VAL, (asdict(to_sample(record, cfg)) for record in validation_records(cfg, run)))
+    plan = run.out / "checkpoints" / "plan.json"
+    files.write_json(plan, training_plan(cfg, run))
+    command = launch.command(PROGRAM, [str(plan)], processes=cfg.finetune.processes)
+    launch.run(command, run.out / "train.log", watch=lambda: watch(run.out), label="training")
+    return journal.curves(run.out)
+
+
+def watch(out: Path) -> Step | None:
+    """The newest step of the journal with its loss, rate and pace."""
+    row = journal.last_step(out)
+    if row is None:
+        return None
+    return Step(row["step"], row["of"], f"loss {row['loss']:.3f} | lr {row['lr']:.1e} | {row['samples_per_second']:.1f} samples/s")
+
+
+def validation_rows(training: RunCurves) -> list[dict]:
+    """One row per validation: epochs done, loss per token on held-out captions."""
+    return [{"epochs": round(found.epoch, 2), **found.metrics} for found in training.validations]
+
+
+def training_plan(cfg: StageSettings, run: Run) -> dict:
+    """The plan of `lib.training`: the recipe of the settings, and where things lie."""
+    return {
+        **cfg.finetune.model_dump(mode="json"),
+        "out": str(run.out),
+        "model": str(block_expansion.start_weights(run)),
+        "train": str(run.out / TRAIN),
+        "val": str(run.out / VAL),
+        "media_root": str(data_prep.media_root(run.of("data_prep"))),
+        "template": TEMPLATE,
+        "resize": cfg.pictures.resize,
+        "new_blocks": cfg.block_expansion.new_blocks,
+        "seed": cfg.seed,
+        "workers": cfg.machine.workers,
+        "device": runtime.accelerator(),
+    }
+
+
+def validation_records(cfg: StageSettings, run: Run) -> list[Record]:
+    """The full questions about the val records, worded as in training."""
+    records = data_prep.read_records(run.of("data_prep"), "val")
+    found = []
+    for kind in KINDS:
+        answered = [record | {f"{kind}_response": ""} for record in records]
+        full, _ = short_qa.merge(answered, kind, letters="corrected", glued_question="corrected")
+        found += filters.add_stages(full, ego_wording="as_published")
+    media = data_prep.media_root(run.of("data_prep"))
+    kept, missing = filters.check_images(found, lambda path: (media / path).is_file())
+    run.drop("val: picture missing", len(missing))
+    if not kept:
+        raise DataError("no val record has its pictures, so there is nothing to validate on; see the report of 01-data-prep")
+    return kept
+
+
+def to_sample(record: Record, cfg: StageSettings) -> "Sample":
+    """A record as the shared trainer takes it; its id tells picture and question apart."""
+    from lib.datasets import Sample
+
+    name = f"{record['image']} {record['conversations'][0]['value'][-40:]}"
+    return Sample(name, _turns(record), tuple(view_paths(record["image"], cfg.pictures.views)))
+
+
+def view_paths(image: str, views: Sequence[str]) -> list[str]:
+    """The pictures of a record, from that of the whole frame, in the order in which the model gets them."""
+    paths = {"global": image, "local": filters.local_image(image)}
+    return [paths[view] for view in views]
+
+
+def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
+    """Speed, memory and gradient over the training."""
+    from lib import show
+
+    rows = [row for row in journal.read(run.out) if row["kind"] == "train"]
+    names = ("step", "loss", "lr", "grad_norm", "samples_per_second", "memory_mib")
+    chosen = rows[:: max(1, len(rows) // 8)]
+    return [
+        (
+            "Some logged steps: loss (nats), gradient norm, speed, peak memory (MiB):",
+            show.table([{n: row[n] for n in names} for row in chosen]),
+        )
+    ]
+
+
+def _turns(record: Record) -> tuple[conversation.Turn, ...]:
+    return conversation.read_turns(record["conversations"], where=record["image"])
