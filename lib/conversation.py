@@ -31,6 +31,15 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A conversation and its pictures (paths below the media root), in the order in which the model gets them."""
+
+    id: str
+    turns: tuple[Turn, ...]
+    pictures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Template:
     """What surrounds the turns: the system part, and opening and closing of a turn of each role; an answer's closing is trained."""
 

@@ -14,22 +14,13 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset, Sampler
 
 from lib import conversation, llava, records
-from lib.conversation import IGNORED, Encoded, Template, Turn
+from lib.conversation import IGNORED, Encoded, Sample, Template, Turn
 from lib.errors import DataError
 from lib.llava import Llava, Resize
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A conversation and its pictures (paths below the media root), in the order in which the model gets them."""
-
-    id: str
-    turns: tuple[Turn, ...]
-    pictures: tuple[str, ...]
 
 
 def read_samples(path: Path) -> list[Sample]:

@@ -185,12 +185,10 @@ def validation_records(cfg: StageSettings, run: Run) -> list[Record]:
     return kept
 
 
-def to_sample(record: Record, cfg: StageSettings) -> "Sample":
+def to_sample(record: Record, cfg: StageSettings) -> conversation.Sample:
     """A record as the shared trainer takes it; its id tells picture and question apart."""
-    from lib.datasets import Sample
-
     name = f"{record['image']} {record['conversations'][0]['value'][-40:]}"
-    return Sample(name, _turns(record), tuple(view_paths(record["image"], cfg.pictures.views)))
+    return conversation.Sample(name, _turns(record), tuple(view_paths(record["image"], cfg.pictures.views)))
 
 
 def view_paths(image: str, views: Sequence[str]) -> list[str]:
