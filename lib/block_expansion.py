@@ -36,7 +36,7 @@ def plan(cfg: StageSettings) -> list[dict]:
     return []
 
 
-def expand(base: Base, blocks: list[dict], cfg: StageSettings, run: Run) -> Base:
+def expand(base: Base, inserted: list[dict], cfg: StageSettings, run: Run) -> Base:
     """The same base."""
     return base
 

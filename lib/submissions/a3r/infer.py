@@ -113,9 +113,9 @@ def show_predictions(predictions: list[Prediction]) -> list[dict]:
     ]
 
 
-def measure_rows(ranks: dict[str, dict[str, float]]) -> list[dict]:
+def measure_rows(measures: dict[str, dict[str, float]]) -> list[dict]:
     """Ranks as a table: one row per measure, one column per model."""
-    return [{"measure": name, **{model: values[name] for model, values in ranks.items()}} for name in next(iter(ranks.values()))]
+    return [{"measure": name, **{model: values[name] for model, values in measures.items()}} for name in next(iter(measures.values()))]
 
 
 def predict(model: "Encoder", prompts: list[Prompt], cfg: StageSettings, run: Run) -> list[Prediction]:
@@ -196,9 +196,9 @@ def write_samples(predictions: list[Prediction], run: Run) -> list[str]:
     return [row["text"] for row in rows]
 
 
-def write_measures(ranks: dict[str, dict[str, float]], run: Run) -> str:
+def write_measures(measures: dict[str, dict[str, float]], run: Run) -> str:
     """Write the validation ranks of each model; returns the file's name."""
-    files.write_json(run.out / RANKS, ranks)
+    files.write_json(run.out / RANKS, measures)
     return RANKS
 
 

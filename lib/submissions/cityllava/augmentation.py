@@ -87,30 +87,30 @@ def propose(samples: Captioned, cfg: StageSettings) -> Proposal:
     )
 
 
-def count_proposals(proposal: Proposal) -> list[dict]:
+def count_proposals(proposals: Proposal) -> list[dict]:
     """Requests per kind of caption, and how many of them are different."""
     return [
         {"about": kind, "requests": len(found), "different": len({request.key for request in found})}
-        for kind, found in proposal.requests.items()
+        for kind, found in proposals.requests.items()
     ]
 
 
-def show_proposals(proposal: Proposal) -> list[dict]:
+def show_proposals(proposals: Proposal) -> list[dict]:
     """The first request and the longest, in full."""
-    found = [request for requests in proposal.requests.values() for request in requests]
+    found = [request for requests in proposals.requests.values() for request in requests]
     chosen = [found[0], max(found, key=lambda one: len(_question(one)))] if found else []
     return [{"model": one.model, "message": _question(one)} for one in chosen]
 
 
-def accept(proposal: Proposal, cfg: StageSettings, run: Run) -> Accepted:
+def accept(proposals: Proposal, cfg: StageSettings, run: Run) -> Accepted:
     """Ask, merge, filter: every step of the published construction, up to the samples that are trained on."""
-    recipe, samples = cfg.augmentation, proposal.samples
+    recipe, samples = cfg.augmentation, proposals.samples
     service = _open_service(cfg, run)
     steps: dict[str, list[Record]] = {}
     findings: list[Finding] = []
     merged: list[Record] = []
     for kind in KINDS:
-        answered = _ask(service, kind, proposal, run) if recipe.short_qa else [one | {f"{kind}_response": ""} for one in samples.records]
+        answered = _ask(service, kind, proposals, run) if recipe.short_qa else [one | {f"{kind}_response": ""} for one in samples.records]
         own, problems = short_qa.merge(answered, kind, letters=recipe.quirks.letters, glued_question=recipe.quirks.glued_question)
         findings += problems if recipe.short_qa else []
         steps |= {short_qa.CLASSIFIED[kind]: answered, short_qa.MERGED_KIND[kind]: own}
@@ -183,13 +183,13 @@ def _open_service(cfg: StageSettings, run: Run) -> Service:
     return services.Online(services.read_endpoint(os.environ), run.out / ANSWERS, at_once=machine.requests, timeout=machine.timeout)
 
 
-def _ask(service: Service, kind: Kind, proposal: Proposal, run: Run) -> list[Record]:
-    requests: Sequence[Request] = proposal.requests[kind]
+def _ask(service: Service, kind: Kind, proposals: Proposal, run: Run) -> list[Record]:
+    requests: Sequence[Request] = proposals.requests[kind]
     with Bar(f"classifying {kind} captions", len(requests)) as bar:
         outcomes = service.ask(requests, bar.at)
     for reason, count in services.count_failures(outcomes).items():
         run.drop(f"{kind} caption not classified: {reason}", count)
-    return short_qa.add_answers(proposal.samples.records, kind, outcomes)
+    return short_qa.add_answers(proposals.samples.records, kind, outcomes)
 
 
 def _question(request: Request) -> str:

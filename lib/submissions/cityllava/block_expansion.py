@@ -86,11 +86,11 @@ def prove(before: Base, after: Base) -> dict:
     }
 
 
-def save_model(model: Base, run: Run) -> list[str]:
+def save_model(base: Base, run: Run) -> list[str]:
     """Write the layer map and which weights the next stage starts from."""
-    rows = [vars(block) for block in model.expansion.blocks]
-    files.write_json(run.out / MAP, {"model": model.name, "blocks": rows, "sha256": model.digests})
-    return [MAP, *model.digests]
+    rows = [vars(block) for block in base.expansion.blocks]
+    files.write_json(run.out / MAP, {"model": base.name, "blocks": rows, "sha256": base.digests})
+    return [MAP, *base.digests]
 
 
 def start_weights(run: Run) -> Path:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from lib import files, records, runtime, store
 from lib.config import StageSettings
 from lib.runs import Run
-from lib.submissions.cityllava import block_expansion, data_prep, finetune, official, prompts
+from lib.submissions.cityllava import block_expansion, data_prep, finetune, official
 from lib.submissions.cityllava.annotations import PHASES, View
 from lib.submissions.cityllava.official import PhaseCaptions
-from lib.submissions.cityllava.prompts import ORDERS
+from lib.submissions.cityllava.prompts import ORDERS, clean, question
 
 if TYPE_CHECKING:
     from lib.llava import Llava
@@ -107,7 +107,7 @@ def build_prompts(cfg: StageSettings, run: Run) -> list[Prompt]:
     for benchmark in BENCHMARKS:
         for frame in data_prep.read_frames(run.of("data_prep"), benchmark):
             questions = tuple(
-                tuple(prompts.question(kind, int(frame.label), frame.view, stage_line="as_published") for kind in kinds)
+                tuple(question(kind, int(frame.label), frame.view, stage_line="as_published") for kind in kinds)
                 for kinds in ORDERS[cfg.infer.order]
             )
             pictures = tuple(finetune.view_paths(frame.image, cfg.pictures.views))
@@ -120,28 +120,28 @@ def show_prompts(prompts: list[Prompt]) -> list[dict]:
     rows = []
     for benchmark, view in sorted({(one.benchmark, one.view) for one in prompts}):
         own = [one for one in prompts if (one.benchmark, one.view) == (benchmark, view)]
-        asked = [question for conversation in own[0].questions for question in conversation]
+        asked = [text for conversation in own[0].questions for text in conversation]
         rows.append({"benchmark": benchmark, "view": view, "phases": len(own), "asked first": asked[0], "asked second": asked[1]})
     return rows
 
 
-def predict(model: Answerer, asked: list[Prompt], cfg: StageSettings, run: Run) -> list[Prediction]:
+def predict(model: Answerer, prompts: list[Prompt], cfg: StageSettings, run: Run) -> list[Prediction]:
     """Both captions of every phase: in batches, over as many processes as `machine.shards`, continuing what was interrupted."""
     from lib import generation
 
     conversations = [
         generation.Conversation(f"{one.id} {number}", one.pictures, questions)
-        for one in asked
+        for one in prompts
         for number, questions in enumerate(one.questions)
     ]
     answered = generation.answer_all(lambda: model.bundle, conversations, generation_plan(model, cfg, run), label=f"asking {model.name}")
     found = {row.id: row for row in answered}
     predictions = []
-    for one in asked:
+    for one in prompts:
         rows = [found[f"{one.id} {number}"] for number in range(len(one.questions))]
         kinds = [kind for conversation in ORDERS[cfg.infer.order] for kind in conversation]
         failure = next((row.failure for row in rows if row.failure), "")
-        texts = [prompts.clean(text) for row in rows for text in row.answers] if not failure else ["", ""]
+        texts = [clean(text) for row in rows for text in row.answers] if not failure else ["", ""]
         predictions.append(
             Prediction(one.benchmark, one.scenario, one.label, one.view, **dict(zip(kinds, texts, strict=True)), failure=failure)
         )
@@ -273,7 +273,7 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
     first = asked[found[0].scenario, found[0].label]
     media = data_prep.media_root(run.of("data_prep"))
     pictures = [data_prep.open_picture(media / path) for path in first.pictures]
-    said = {"asked": [question for conversation in first.questions for question in conversation], "vehicle": found[0].vehicle}
+    said = {"asked": [text for conversation in first.questions for text in conversation], "vehicle": found[0].vehicle}
     lengths = [len(text.split()) for one in found for text in (one.vehicle, one.pedestrian)]
     return [
         ("What the model sees of one phase:", plots.picture_grid(pictures, list(cfg.pictures.views), columns=2)),
