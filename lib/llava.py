@@ -37,6 +37,7 @@ Attention = Literal["sdpa", "flash_attention_2"]
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SHARD = "5GB"
+UNQUANTIZED = ["lm_head", "model.vision_tower"]  # beginnings of module names
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's own, for values from 0 to 1
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -158,7 +159,7 @@ def _quantized(folder: Path, dtype: Dtype) -> dict:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=DTYPES[dtype],
-        llm_int8_skip_modules=["lm_head", "vision_tower"],
+        llm_int8_skip_modules=UNQUANTIZED,
     )
     return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from lib import llava
-from lib.errors import ConfigError, DataError, KitError, MissingInput, WeightsError
+from lib.errors import ConfigError, DataError, DiskFull, KitError, MissingInput, WeightsError
 from lib.llava import ARCHITECTURES, PAD_COLOUR, YI_IMAGE_TOKEN, Llava, build, configure, load, pixel_values, prepare, save
 from tests.tiny_llava import TEXT, VISION, build_bundle
 
@@ -124,6 +126,17 @@ def test_large_weights_are_written_in_shards(bundle: Llava, tmp_path: Path, monk
     assert torch.equal(loaded.model.lm_head.weight, bundle.model.lm_head.weight)
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error: ... (os error 28)")])
+def test_a_full_disk_is_named(bundle: Llava, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception):
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(bundle.model, "save_pretrained", full)
+    assert refusal(DiskFull, lambda: save(bundle, tmp_path)) == (
+        f"{tmp_path}: no space left on this disk; free some and give the same command again, finished work is kept"
+    )
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path):
     assert refusal(MissingInput, lambda: load(tmp_path, dtype="fp32", quantize="none")) == (
         f"{tmp_path}: no config.json in it, so not a model in Hugging Face layout; name the folder that holds one"
@@ -178,6 +191,13 @@ def test_four_bits_need_a_gpu(saved: Path, monkeypatch: pytest.MonkeyPatch):
     assert refusal(ConfigError, lambda: load(saved, dtype="fp16", quantize="nf4")) == (
         f'{saved}: 4-bit weights (nf4) need bitsandbytes; install the extra `gpu`, or set quantize to "none"'
     )
+
+
+def test_four_bits_are_for_language_model_and_projector_alone(bundle: Llava):
+    linear = [name for name, module in bundle.model.named_modules() if isinstance(module, torch.nn.Linear)]
+    converted = [name for name in linear if should_convert_module(name, llava.UNQUANTIZED)]
+    assert {name.split(".")[1] for name in converted} == {"language_model", "multi_modal_projector"}
+    assert {name.split(".")[1] for name in set(linear) - set(converted) - {"lm_head"}} == {"vision_tower"}
 
 
 # --- pictures ---
