@@ -107,7 +107,7 @@ def build_prompts(cfg: StageSettings, run: Run) -> list[Prompt]:
     for benchmark in BENCHMARKS:
         for frame in data_prep.read_frames(run.of("data_prep"), benchmark):
             questions = tuple(
-                tuple(question(kind, int(frame.label), frame.view, stage_line="as_published") for kind in kinds)
+                tuple(question(kind, int(frame.label), frame.view, stage_line=cfg.infer.quirks.stage_line) for kind in kinds)
                 for kinds in ORDERS[cfg.infer.order]
             )
             pictures = tuple(finetune.view_paths(frame.image, cfg.pictures.views))

@@ -64,7 +64,7 @@ class Pictures(Section):
     """What the model sees of a phase: the crop around both boxes (local), the whole frame (global), and how they are resized."""
 
     views: Annotated[list[Literal["local", "global"]], Field(min_length=1, max_length=2)]
-    resize: Literal["squash", "pad"]  # to a square, ignoring the aspect or padded with the mean colour
+    resize: Literal["squash", "pad", "anyres"]  # to a square, ignoring the aspect or padded; or the whole and its tiles
 
 
 class DataPrepQuirks(Section):
@@ -156,9 +156,11 @@ class Finetune(Section):
 
 
 class InferQuirks(Section):
-    """Defects of the published inference: the raw answer, markers and all, in the history."""
+    """Defects of the published inference: the raw answer, markers and all, in the history; a line end after the sentence on the
+    stage, which training does not have."""
 
     history: Quirk
+    stage_line: Quirk
 
 
 class Infer(Section):
