@@ -64,12 +64,17 @@ def read_shards(folder: Path) -> list[dict[str, Stored]]:
         return [read_shard(folder / SINGLE)]
     if not (folder / INDEX).is_file():
         raise MissingInput(f"{folder}: neither {SINGLE} nor {INDEX} in it; name the folder of a checkpoint saved as safetensors")
-    listed = read_index(folder / INDEX)
-    shards = {filename: read_shard(folder / filename) for filename in sorted(set(listed.values()))}
+    return gather_shards(folder / INDEX, read_shard)
+
+
+def gather_shards(index: Path, read: Callable[[Path], dict[str, Stored]]) -> list[dict[str, Stored]]:
+    """The shards that an index lists, each read by `read`. Raises WeightsError if they hold other tensors than it says."""
+    listed = read_index(index)
+    shards = {filename: read(index.parent / filename) for filename in sorted(set(listed.values()))}
     held = {(name, filename) for filename, tensors in shards.items() for name in tensors}
     astray = sorted({name for name, _ in held ^ set(listed.items())})
     if astray:
-        raise WeightsError(f"{folder / INDEX}: does not agree with its shards about {name_list(astray)}; copy the checkpoint again")
+        raise WeightsError(f"{index}: does not agree with its shards about {name_list(astray)}; copy the checkpoint again")
     return list(shards.values())
 
 
