@@ -16,7 +16,7 @@ from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGener
 
 from lib import files, shards
 from lib.errors import ConfigError, MissingInput, WeightsError
-from lib.llava import CLIP_L_336
+from lib.llava import CLIP_L_336, read_published_tokenizer
 from lib.shards import Chunk, Shard, Stored
 
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -93,6 +93,14 @@ def to_hugging_face(source: Path, target: Path, *, image_token: int, clip: Path 
             shards.write_shard(folder / shards.UNUSED, unused)
         shards.copy_other_files(source, folder)
         files.write_json(folder / shards.CONFIG, config)
+
+
+def adopt(source: Path, target: Path, *, clip: Path | None) -> None:
+    """Make a checkpoint of the original layout one that `lib.llava` loads: weights by `to_hugging_face`, and the tokenizer beside them."""
+    tokenizer = read_published_tokenizer(source)
+    if not target.is_dir():
+        to_hugging_face(source, target, image_token=tokenizer.image_token_id, clip=clip)
+    tokenizer.save_pretrained(target)
 
 
 def to_original(source: Path, target: Path, *, fields: Mapping[str, object]) -> None:

@@ -28,6 +28,7 @@ from transformers import (
 )
 
 from lib import files
+from lib.conversation import IMAGE
 from lib.errors import ConfigError, DataError, MissingInput, WeightsError
 
 Dtype = Literal["fp32", "bf16", "fp16"]
@@ -206,6 +207,20 @@ def save_preprocessing(bundle: Llava, folder: Path) -> None:
         "image_std": STD,
     }
     files.write_json(folder / "preprocessor_config.json", preprocessor)
+
+
+def read_published_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder in LLaVA's own layout, made to name an image token and to end answers with <|im_end|>.
+
+    The image token is `<image>` where the vocabulary has it, else YI_IMAGE_TOKEN. Raises WeightsError where there is no tokenizer.
+    """
+    try:
+        plain = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        token = IMAGE if IMAGE in plain.get_vocab() else plain.convert_ids_to_tokens(YI_IMAGE_TOKEN)
+        named = {"extra_special_tokens": {"image_token": token}, "eos_token": "<|im_end|>", "pad_token": plain.unk_token}
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, **named)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{folder}: no tokenizer that can be read ({str(error).splitlines()[0]}); copy its files again") from error
 
 
 def read_picture(path: Path) -> Image.Image:

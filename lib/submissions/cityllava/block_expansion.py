@@ -4,6 +4,7 @@ Weights in the layout of the LLaVA repository are converted to Hugging Face's fi
 shards passes through shard by shard.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ SETTINGS = ("model",)
 
 # NOTE: the weights lie where records of pictures lie in other stages: one digest, not kept in best-result-review.
 BASE, MODEL, MAP = f"{store.MEDIA}/base", f"{store.MEDIA}/model", "layer_map.json"
+CLIP = "clip-vit-large-patch14-336"
 PROOF_TOKENS = 48
 
 
@@ -35,8 +37,7 @@ def load_base(cfg: StageSettings, run: Run) -> Base:
     folder = run.base
     if checkpoints.is_original_layout(folder):
         folder = run.out / BASE
-        if not folder.is_dir():
-            checkpoints.convert_to_hugging_face(run.base, folder)
+        checkpoints.adopt(run.base, folder, clip=clip_folder(run.base))
     layers = shards.read_config(folder)["text_config"]["num_hidden_layers"]
     digests = {path.name: files.sha256_file(path) for path in files.list_files(folder) if path.suffix == ".safetensors"}
     return Base(cfg.model.name, folder, blocks.plan_expansion(layers, 0), digests)
@@ -93,6 +94,12 @@ def save_model(base: Base, run: Run) -> list[str]:
     return [MAP, *base.digests]
 
 
+def clip_folder(weights: Path) -> Path | None:
+    """The CLIP model beside the weights, for a checkpoint that names its vision tower without holding it; None if it is not there."""
+    folder = weights.parent / CLIP
+    return folder if folder.is_dir() else None
+
+
 def start_weights(run: Run) -> Path:
     """The folder of weights that a later stage starts from: expanded, converted, or the base itself."""
     place = run.of("block_expansion")
@@ -114,7 +121,5 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
 
 def _fits(folder: Path) -> bool:
     """Whether the weights take at most a tenth of this machine's memory, so that two models and their states fit with ease."""
-    import os
-
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return sum(path.stat().st_size for path in files.list_files(folder)) < memory / 10

@@ -91,8 +91,7 @@ def load_model(cfg: StageSettings, run: Run) -> Answerer:
     folder = cfg.infer.checkpoint
     if checkpoints.is_original_layout(folder):
         folder = run.out / RELEASED
-        if not folder.is_dir():
-            checkpoints.convert_to_hugging_face(cfg.infer.checkpoint, folder)
+        checkpoints.adopt(cfg.infer.checkpoint, folder, clip=block_expansion.clip_folder(cfg.infer.checkpoint))
     return Answerer("finetuned", folder, cfg.infer.precision)
 
 
