@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lib.config import Section
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 # In the names of weights in memory and on disk alike.
 ADAPTED = r".*(?:language_model|model)\..*\.(?:q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -47,6 +47,12 @@ def count_values(shapes: Mapping[str, tuple[int, ...]], rank: int) -> int:
     """How many values the adapters of this rank have on weights of these shapes: rank x (inputs + outputs) on each adapted one."""
     adapted = re.compile(rf"{ADAPTED}\.weight")
     return sum(rank * sum(shape) for name, shape in shapes.items() if TOWER not in name and adapted.fullmatch(name))
+
+
+def save(model: "nn.Module", state: Mapping[str, "Tensor"], folder: Path) -> None:
+    """Write adapters and projector, from the model's gathered state, in PEFT's format; the base weights' place is left out."""
+    model.peft_config["default"].base_model_name_or_path = None
+    model.save_pretrained(folder, state_dict=dict(state))
 
 
 def merge(model: "nn.Module", folder: Path) -> "nn.Module":

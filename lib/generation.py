@@ -1,14 +1,13 @@
 """Answers of a LLaVA model to questions about pictures: in batches, over several processes, appended as they come, resumable.
 
 A conversation is one set of pictures and its questions, asked one after the other with the earlier answers in the history. In every
-process: `python -m lib.generation PLAN.json PART`. Sampling draws from a seed, the conversation's id and the place in
-the answer, so that neither batches nor processes nor an interruption change what is said.
+process: `python -m lib.generation PLAN.json PART`. Sampling draws from a seed, the conversation's id and the place in the answer, so
+that neither batches nor processes nor an interruption change what is said.
 """
 
 import hashlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -26,18 +25,20 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from lib import conversation, datasets, files, launch, llava, records
+from lib import conversation, datasets, files, journal, launch, llava, records
 from lib.config import Quirk, Section
-from lib.conversation import Template, Turn
-from lib.datasets import Collator, InstructionDataset, Sample
-from lib.errors import DataError, KitError
-from lib.llava import Llava
+from lib.conversation import Sample, Template, Turn
+from lib.datasets import Collator, InstructionDataset
+from lib.errors import ConfigError, DataError, KitError, StageFailed
+from lib.llava import Llava, Resize
 from lib.progress import Bar
 
 logger = logging.getLogger(__name__)
 
 PROGRAM = "lib.generation"
+TOP_K = 50  # of transformers, for a checkpoint that names none
 Positive = Annotated[int, Field(gt=0)]
+Precision = Literal["nf4", "bf16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class How(Section):
     """How questions are asked and answers drawn. Names as in config.yaml."""
 
     template: str
-    resize: Literal["squash", "pad"]
+    resize: Resize
     history: Quirk  # as_published: earlier answers keep their end marker, which the template then writes again
     max_new_tokens: Positive
     sample: bool
@@ -75,7 +76,7 @@ class Plan(Section):
     """One generation over several processes, written as JSON for them."""
 
     model: Path
-    precision: Literal["nf4", "bf16", "fp32"]
+    precision: Precision
     conversations: Path
     media_root: Path
     out: Path
@@ -88,22 +89,28 @@ class DrawByPlace(LogitsProcessor):
     """Turns the arg-max into a draw from the softmax (Gumbel's trick), with noise from seed, conversation and place alone."""
 
     def __init__(self, seed: int, names: Sequence[str], start: int) -> None:
-        self.seeds = [int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7], "little") for name in names]
-        self.start = start
+        self.seed, self.names, self.start = seed, names, start
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """(B, T) and (B, V) to the scores (B, V) whose arg-max is the drawn token."""
         place = input_ids.shape[1] - self.start
-        noise = [torch.rand(scores.shape[1], generator=torch.Generator().manual_seed(seed + place)) for seed in self.seeds]
-        return scores - torch.log(-torch.log(torch.stack(noise).clamp_min(1e-20))).to(scores)
+        uniform = torch.stack([torch.rand(scores.shape[1], generator=self._generator(name, place)) for name in self.names])
+        return scores - torch.log(-torch.log(uniform.clamp_min(1e-20))).to(scores)
+
+    def _generator(self, name: str, place: int) -> torch.Generator:
+        digest = hashlib.sha256(f"{self.seed} {name} {place}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:4], "little"))  # torch's generator takes 32 bits
 
 
 def answer_all(load: Callable[[], Llava], conversations: Sequence[Conversation], plan: Plan, *, label: str) -> list[Answered]:
     """Every conversation's answers, in the order given; those an earlier attempt left in `plan.out` are not asked again.
 
-    With one part the model is loaded here, with more each process loads it. Raises StageFailed naming the part that failed, DataError
-    if a part answered other conversations than its own.
+    With one part the model is loaded here, with more each process loads it. Raises ConfigError for 4-bit weights without a GPU,
+    StageFailed naming the part that failed or if nothing was answered at all, DataError if a part answered other conversations
+    than its own.
     """
+    if plan.precision == "nf4" and runtime.accelerator() == "cpu":
+        raise ConfigError("infer.precision is nf4 (4-bit weights), which needs an NVIDIA GPU; on a CPU it must be fp32 or bf16")
     files.write_jsonl(plan.conversations, (asdict(one) for one in conversations))
     if plan.parts == 1:
         answer_part(load, plan, 0, label=label)
@@ -111,7 +118,10 @@ def answer_all(load: Callable[[], Llava], conversations: Sequence[Conversation],
         files.write_json(plan.out / "plan.json", plan.model_dump(mode="json"))
         commands = [launch.command(PROGRAM, [str(plan.out / "plan.json"), str(part)], processes=1) for part in range(plan.parts)]
         launch.run_parts(commands, [plan.out / f"part-{part + 1}.log" for part in range(plan.parts)], what=label)
-    return merge(conversations, plan)
+    answered = merge(conversations, plan)
+    if all(row.failure for row in answered):
+        raise StageFailed(f"{label}: none of {len(answered)} conversations was answered; the first: {answered[0].failure}")
+    return answered
 
 
 def merge(conversations: Sequence[Conversation], plan: Plan) -> list[Answered]:
@@ -132,17 +142,20 @@ def merge(conversations: Sequence[Conversation], plan: Plan) -> list[Answered]:
 
 
 def answer_part(load: Callable[[], Llava], plan: Plan, part: int, *, label: str) -> None:
-    """Answer one process's share, appending each batch to its file; what the file holds already is left alone."""
+    """Answer one process's share, appending each batch to its file; what an earlier attempt answered is left alone.
+
+    A conversation that failed then is asked again, and its later row counts.
+    """
     path = part_file(plan, part)
     share = datasets.share(records.read_rows(plan.conversations, Conversation), part, plan.parts)
-    cut_last_line(path)
-    done = {row.id for row in records.read_rows(path, Answered)} if path.is_file() else set()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    journal.cut_last_line(path)
+    done = {row.id for row in records.read_rows(path, Answered) if not row.failure}
     waiting = [one for one in share if one.id not in done]
     if not waiting:
-        path.touch()
         return
     bundle = load()
-    path.parent.mkdir(parents=True, exist_ok=True)
     with Bar(label, len(share)) as bar, path.open("a", encoding="utf-8") as stream:
         for start in range(0, len(waiting), plan.batch):
             for row in answer_batch(bundle, waiting[start : start + plan.batch], plan.media_root, plan.how):
@@ -179,24 +192,16 @@ def measure_loss(bundle: Llava, known: InstructionDataset, *, batch: int, label:
     total, right, tokens = 0.0, 0, 0
     with torch.inference_mode(), Bar(label, len(known)) as bar:
         for start in range(0, len(known), batch):
-            given = {name: value.to(device) for name, value in collate([known[i] for i in range(start, min(start + batch, len(known)))]).items()}
+            end = min(start + batch, len(known))
+            given = {name: value.to(device) for name, value in collate([known[index] for index in range(start, end)]).items()}
             labels = given.pop("labels")[:, 1:]
             logits = bundle.model(**given).logits[:, :-1].float()
             counted = labels != conversation.IGNORED
             total += functional.cross_entropy(logits[counted], labels[counted], reduction="sum").item()
             right += int((logits.argmax(-1) == labels)[counted].sum())
             tokens += int(counted.sum())
-            bar.at(min(start + batch, len(known)))
+            bar.at(end)
     return {"loss": total / tokens, "token accuracy": right / tokens, "tokens": float(tokens)}
-
-
-def cut_last_line(path: Path) -> None:
-    """Remove what follows the last line end: the beginning of a line whose writer was killed."""
-    content = path.read_bytes() if path.is_file() else b""
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        logger.info("%s: the last line is cut off and is made again", path.name)
-        os.truncate(path, whole)
 
 
 def _ask_alone(bundle: Llava, one: Conversation, media_root: Path, how: How) -> Answered:
@@ -210,17 +215,19 @@ def _ask_alone(bundle: Llava, one: Conversation, media_root: Path, how: How) -> 
 
 
 def _ask(bundle: Llava, batch: Sequence[Conversation], media_root: Path, how: How) -> list[Answered]:
-    """All questions of the batch's conversations, one round after the other; the conversations have equally many."""
+    """All questions of the batch's conversations: the first of each, then the second of those that have one, and so on."""
     template = conversation.TEMPLATES[how.template]
     paths = [[media_root / path for path in one.pictures] for one in batch]
     views = [llava.pixel_values(own, bundle.image_size, how.resize) for own in paths]  # (N, 3, S, S) each
     said: list[list[str]] = [[] for _ in batch]
-    for turn in range(len(batch[0].questions)):
-        prompts = [_turns(one, answers, template, how) for one, answers in zip(batch, said, strict=True)]
-        encoded = [datasets.encode_prompt(bundle, turns, template, views=len(own)) for turns, own in zip(prompts, views, strict=True)]
-        names = [f"{one.id} {turn}" for one in batch]
-        for answers, text in zip(said, _generate(bundle, encoded, torch.cat(views), names, how), strict=True):
-            answers.append(text)
+    for turn in range(max(len(one.questions) for one in batch)):
+        asked = [place for place, one in enumerate(batch) if turn < len(one.questions)]
+        turns = [_turns(batch[place], said[place], template, how) for place in asked]
+        prompts = [datasets.encode_prompt(bundle, own, template, views=len(views[at])) for own, at in zip(turns, asked, strict=True)]
+        names = [f"{batch[place].id} {turn}" for place in asked]
+        texts = _generate(bundle, prompts, torch.cat([views[place] for place in asked]), names, how)
+        for place, text in zip(asked, texts, strict=True):
+            said[place].append(text)
     return [Answered(one.id, tuple(answers)) for one, answers in zip(batch, said, strict=True)]
 
 
@@ -245,6 +252,8 @@ def _generate(bundle: Llava, prompts: list[list[int]], pixels: Tensor, names: Se
             do_sample=False,  # the draw is made by DrawByPlace, so that it does not depend on the batch
             logits_processor=_drawing(bundle, names, ids.shape[1], how),
             pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=bundle.end_id,
+            use_cache=True,  # which a model that trains with gradient checkpointing has turned off
         )
     texts = []
     for row in found[:, ids.shape[1] :].tolist():
@@ -258,8 +267,9 @@ def _drawing(bundle: Llava, names: Sequence[str], start: int, how: How) -> Logit
     if not how.sample:
         return LogitsProcessorList()
     own = bundle.model.generation_config
+    top_k = TOP_K if own.top_k is None else own.top_k
     steps: list[LogitsProcessor] = [TemperatureLogitsWarper(how.temperature)]
-    steps += [TopKLogitsWarper(own.top_k)] if own.top_k else []
+    steps += [TopKLogitsWarper(top_k)] if top_k else []
     steps += [TopPLogitsWarper(own.top_p)] if own.top_p and own.top_p < 1 else []
     return LogitsProcessorList([*steps, DrawByPlace(how.sampling_seed, names, start)])
 
@@ -275,18 +285,18 @@ def main(arguments: list[str]) -> int:
     if runtime.accelerator() == "cuda":
         torch.cuda.set_device(part % torch.cuda.device_count())
     try:
-        answer_part(lambda: load_model(plan), plan, part, label=f"part {part + 1}")
+        answer_part(lambda: load_model(plan.model, plan.precision), plan, part, label=f"part {part + 1}")
     except KitError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
 
 
-def load_model(plan: Plan) -> Llava:
-    """The plan's model on this machine's accelerator."""
-    quantize = "nf4" if plan.precision == "nf4" else "none"
-    dtype = "bf16" if plan.precision == "nf4" else plan.precision
-    return llava.load(plan.model, dtype=dtype, quantize=quantize).to(runtime.accelerator())
+def load_model(folder: Path, precision: Precision) -> Llava:
+    """The model of a folder on this machine's accelerator; 4-bit weights (nf4) are computed with in bf16."""
+    if precision == "nf4":
+        return llava.load(folder, dtype="bf16", quantize="nf4")
+    return llava.load(folder, dtype=precision, quantize="none").to(runtime.accelerator())
 
 
 if __name__ == "__main__":

@@ -2,132 +2,88 @@
 
 The same program trains the toy model on one CPU and, under torchrun with DeepSpeed ZeRO, the published one on eight GPUs. It leaves
 `training.jsonl` (lib.journal), `tensorboard/`, `params.txt`, `checkpoints/checkpoint-N` and, written last, `model/` in Hugging Face
-layout; with LoRA also `adapter/` in PEFT's format, merged into `model/`. Killed and started again it continues from its newest
+layout; with LoRA also `adapter/` in PEFT's format, merged into `model/`. Killed and started again it continues from its newest whole
 checkpoint and ends in the same weights, bit for bit on a CPU.
 """
 
 import dataclasses
 import logging
 import os
+import shutil
 import sys
-import time
 from pathlib import Path
-from typing import Annotated, Literal
 
 from lib import runtime
 
 if __name__ == "__main__":
     # Before anything heavy: under torchrun the parent is torchrun's agent, not the process that PODIUM_PARENT names.
     runtime.die_with_parent(os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None)
+    if runtime.accelerator() == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"  # deepspeed decides when it is imported
 
-import numpy
-import pydantic
 import torch
 import transformers
-from pydantic import Field
 from torch import nn
 from torch.utils.data import Sampler
-from torch.utils.tensorboard import SummaryWriter
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.integrations import unset_hf_deepspeed_config
 
-from lib import adapters, blocks, conversation, datasets, files, generation, journal, llava, paths
-from lib.config import Section
-from lib.datasets import Sample
+from lib import adapters, blocks, conversation, datasets, files, llava, paths, training_plan
 from lib.errors import ConfigError, KitError
+from lib.llava import Llava
+from lib.recorder import Recorder
+from lib.training_plan import Plan
 
 logger = logging.getLogger(__name__)
 
-Positive = Annotated[int, Field(gt=0)]
-
-CHECKPOINTS, MODEL, ADAPTER, BOARD, PARAMS = "checkpoints", "model", "adapter", "tensorboard", "params.txt"
+CHECKPOINTS, MODEL, ADAPTER, PARAMS, PROGRESS = "checkpoints", "model", "adapter", "params.txt", "progress.json"
 DEEPSPEED = {"zero2": "script/deepspeed/zero2.json", "zero3": "script/deepspeed/zero3.json"}
-PLACES = {"out", "model", "train", "val", "media_root", "workers", "device"}
-SHOWN_SAMPLES, SHOWN_TOKENS = 2, 160
-
-
-class Plan(Section):
-    """All that one training depends on; written as JSON by the finetune stage. Names as in config.yaml."""
-
-    out: Path
-    model: Path  # the starting weights in Hugging Face layout
-    train: Path  # samples, one JSON line each (lib.datasets.Sample)
-    val: Path  # held-out samples for the validation loss
-    media_root: Path  # what the samples' pictures are relative to
-    template: str  # of lib.conversation
-    resize: Literal["squash", "pad"]
-    method: Literal["blocks", "lora", "full"]
-    new_blocks: int  # inserted into the language model; read by method blocks
-    trained: Literal["blocks_and_head", "blocks", "head"]  # read by method blocks
-    lora: adapters.Lora
-    batch_size: Positive
-    accumulation: Positive
-    processes: Positive
-    epochs: float
-    lr: float
-    projector_lr: float | None
-    warmup_ratio: float
-    weight_decay: float
-    beta1: float
-    beta2: float
-    eps: float
-    grad_clip_norm: float
-    max_length: Positive
-    group_by_length: bool
-    precision: Literal["fp32", "bf16"]
-    gradient_checkpointing: bool
-    deepspeed: Literal["none", "zero2", "zero3"]
-    attention: Literal["sdpa", "flash_attention_2"]
-    saves_per_epoch: Positive
-    keep_checkpoints: Positive
-    evaluations_per_epoch: Positive
-    log_every: Positive
-    seed: int
-    workers: int
-    device: Literal["cpu", "cuda"]
-
-    @property
-    def per_step(self) -> int:
-        """Samples of one optimiser step over all processes."""
-        return self.batch_size * self.accumulation * self.processes
-
-
-def read_plan(path: Path) -> Plan:
-    """The plan of a JSON file. Raises ConfigError naming the key that is missing, unknown or out of range, or values that clash."""
-    try:
-        plan = Plan.model_validate(files.read_json(path))
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    if plan.device == "cpu" and plan.attention != "sdpa":
-        raise ConfigError(f"finetune.attention is {plan.attention}, which needs an NVIDIA GPU; on a CPU it must be sdpa")
-    return plan
 
 
 def train(plan: Plan) -> None:
-    """Train to the end of the plan and export; what an earlier attempt in the same folder left is continued."""
-    resumed = get_last_checkpoint(plan.out / CHECKPOINTS) if (plan.out / CHECKPOINTS).is_dir() else None
-    arguments = training_arguments(plan, steps_per_epoch=steps_per_epoch(plan), resumed=resumed is not None)
-    # NOTE: ZeRO-3 shards weights while they are loaded, and knows it must only once the arguments exist.
-    bundle = llava.load(plan.model, dtype=plan.precision, quantize="none", attention=plan.attention)
-    model = prepare_model(bundle.model, plan)
-    template = conversation.TEMPLATES[plan.template]
-    open_set = {"bundle": bundle, "template": template, "media_root": plan.media_root, "resize": plan.resize, "max_length": plan.max_length}
-    sets = {name: datasets.InstructionDataset(datasets.read_samples(getattr(plan, name)), **open_set) for name in ("train", "val")}
+    """Train to the end of the plan and export; what an earlier attempt in the same folder left is continued, or found complete.
+
+    Raises ConfigError for a plan that does not fit its data, model or processes, DataError for a sample or picture, WeightsError for
+    the starting weights, StageFailed where the loss is no number any more.
+    """
+    if (plan.out / MODEL).is_dir():
+        return
+    checkpoint = newest_checkpoint(plan.out)
+    arguments = training_arguments(plan, resumed=checkpoint is not None)
+    # NOTE: ZeRO-3 shards weights while they are loaded, and knows that it must once the arguments exist.
+    bundle = llava.load(plan.model, dtype=_dtype(plan), quantize="none", attention=plan.attention)
+    known = {name: read_dataset(path, bundle, plan) for name, path in (("train", plan.train), ("val", plan.val))}
+    _check_counts(plan, len(known["train"]))
+    order = datasets.SampleOrder(
+        known["train"].lengths, plan.batch_size, plan.processes * plan.accumulation, plan.seed, grouped=plan.group_by_length
+    )
     trainer = LlavaTrainer(
-        plan=plan,
-        model=model,
+        plan,
+        order,
+        model=prepare_model(bundle.model, plan),
         args=arguments,
-        train_dataset=sets["train"],
-        eval_dataset=sets["val"],
+        train_dataset=known["train"],
+        eval_dataset=known["val"],
         data_collator=datasets.Collator(bundle.tokenizer.pad_token_id),
-        callbacks=[Recorder(plan, bundle, sets["val"].samples)],
+        callbacks=[Schedule(plan, order), Recorder(plan, bundle, known["val"].samples)],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     if trainer.is_world_process_zero():
-        write_params(plan)
-    trainer.train(resume_from_checkpoint=resumed)
+        files.write_text(plan.out / PARAMS, training_plan.params(plan))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     export(trainer, bundle, plan)
+
+
+def read_dataset(path: Path, bundle: Llava, plan: Plan) -> datasets.InstructionDataset:
+    """The samples of a file, prepared as the plan says."""
+    return datasets.InstructionDataset(
+        datasets.read_samples(path),
+        bundle=bundle,
+        template=conversation.TEMPLATES[plan.template],
+        media_root=plan.media_root,
+        resize=plan.resize,
+        max_length=plan.max_length,
+    )
 
 
 def prepare_model(model: nn.Module, plan: Plan) -> nn.Module:
@@ -135,22 +91,21 @@ def prepare_model(model: nn.Module, plan: Plan) -> nn.Module:
     if plan.method == "blocks":
         layers = model.config.text_config.num_hidden_layers
         blocks.freeze(model, blocks.plan_expansion(layers - plan.new_blocks, plan.new_blocks), blocks.TRAINED[plan.trained])
-        return model
-    if plan.method == "full":
+    elif plan.method == "full":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(adapters.TOWER not in name)
-        return model
-    return adapters.attach(model, plan.lora)
+    else:
+        model = adapters.attach(model, plan.lora)
+    if plan.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # transformers makes the embeddings ask for a gradient here, for the reentrant kind's sake: every frozen layer would be
+        # differentiated. This is why the Trainer is not told to do it.
+        model.disable_input_require_grads()
+    return model
 
 
-def steps_per_epoch(plan: Plan) -> int:
-    """Optimiser steps of one epoch; the last may be smaller, none is dropped."""
-    samples = len(datasets.read_samples(plan.train))
-    return -(-samples // plan.per_step)
-
-
-def training_arguments(plan: Plan, *, steps_per_epoch: int, resumed: bool) -> TrainingArguments:
-    """The Trainer's arguments for this plan."""
+def training_arguments(plan: Plan, *, resumed: bool) -> TrainingArguments:
+    """The Trainer's arguments for this plan; when to validate and to save is decided by `Schedule`."""
     return TrainingArguments(
         output_dir=str(plan.out / CHECKPOINTS),
         per_device_train_batch_size=plan.batch_size,
@@ -161,24 +116,19 @@ def training_arguments(plan: Plan, *, steps_per_epoch: int, resumed: bool) -> Tr
         lr_scheduler_type="cosine",
         warmup_steps=plan.warmup_ratio,  # below one: a share of all steps
         weight_decay=plan.weight_decay,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         adam_beta1=plan.beta1,
         adam_beta2=plan.beta2,
         adam_epsilon=plan.eps,
         max_grad_norm=plan.grad_clip_norm,
         bf16=plan.precision == "bf16",
         tf32=True if plan.device == "cuda" else None,
-        gradient_checkpointing=plan.gradient_checkpointing,
-        # The reentrant kind needs inputs that ask for a gradient, which would differentiate every frozen layer below the blocks.
-        gradient_checkpointing_kwargs={"use_reentrant": False} if plan.gradient_checkpointing else None,
         deepspeed=None if plan.deepspeed == "none" else str(paths.ROOT / DEEPSPEED[plan.deepspeed]),
         ddp_find_unused_parameters=False,
-        eval_strategy="steps",
-        eval_steps=max(1, steps_per_epoch // plan.evaluations_per_epoch),
+        ddp_backend="gloo" if plan.device == "cpu" and plan.processes > 1 else None,
         eval_on_start=not resumed,
-        save_strategy="steps",
-        save_steps=max(1, steps_per_epoch // plan.saves_per_epoch),
-        save_total_limit=plan.keep_checkpoints,
+        prediction_loss_only=True,
+        save_strategy="no",
         logging_steps=plan.log_every,
         logging_first_step=True,
         logging_nan_inf_filter=False,
@@ -194,143 +144,131 @@ def training_arguments(plan: Plan, *, steps_per_epoch: int, resumed: bool) -> Tr
 class LlavaTrainer(Trainer):
     """The Trainer with the published order of samples, and a learning rate of its own for the projector where one is given."""
 
-    def __init__(self, *, plan: Plan, **given: object) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, order: Sampler, **given: object) -> None:
+        self.plan, self.order = plan, order
         super().__init__(**given)
         # As published: the loss of a step is the mean over its micro-batches, not over all tokens of the step.
         self.model_accepts_loss_kwargs = False
 
-    def _get_train_sampler(self, *_: object) -> Sampler | None:
-        plan = self.plan
-        lengths = self.train_dataset.lengths
-        return datasets.SampleOrder(lengths, plan.batch_size, plan.processes * plan.accumulation, plan.seed, grouped=plan.group_by_length)
+    def _get_train_sampler(self, *_: object) -> Sampler:
+        return self.order
 
-    def create_optimizer(self, *given: object) -> torch.optim.Optimizer:
-        """AdamW over what trains; the projector in a group of its own if it has its own rate."""
-        if self.plan.projector_lr is None or self.optimizer is not None:
-            return super().create_optimizer(*given)
-        trained = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
-        projector = [parameter for name, parameter in trained if adapters.PROJECTOR in name]
-        others = [parameter for name, parameter in trained if adapters.PROJECTOR not in name]
-        kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-        self.optimizer = kind([{"params": others}, {"params": projector, "lr": self.plan.projector_lr}], **options)
+    def create_optimizer(self, *_: object) -> torch.optim.Optimizer:
+        """AdamW over what trains, biases and norms without weight decay; made once."""
+        if self.optimizer is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = kind(self.parameter_groups(), **options)
         return self.optimizer
 
+    def parameter_groups(self) -> list[dict]:
+        """What trains by learning rate and weight decay; the projector is last if it has its own rate, since the first one is logged."""
+        decayed = set(self.get_decay_parameter_names(self.model))
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad:
+                own_rate = self.plan.projector_lr is not None and adapters.PROJECTOR in name
+                groups.setdefault((own_rate, name not in decayed), []).append(parameter)
+        return [
+            {
+                "params": groups[own_rate, plain],
+                "lr": self.plan.projector_lr if own_rate else self.plan.lr,
+                "weight_decay": 0.0 if plain else self.plan.weight_decay,
+            }
+            for own_rate, plain in sorted(groups)
+        ]
 
-class Recorder(TrainerCallback):
-    """Writes the journal, TensorBoard and progress as the training goes, and what the model says about held-out pictures."""
 
-    def __init__(self, plan: Plan, bundle: llava.Llava, samples: list[Sample]) -> None:
-        self.plan, self.bundle, self.samples = plan, bundle, samples[:: max(1, len(samples) // SHOWN_SAMPLES)][:SHOWN_SAMPLES]
-        self.board: SummaryWriter | None = None
-        self.told = (time.monotonic(), 0)
+class Schedule(TrainerCallback):
+    """Which order an epoch has, after which steps the model is validated and saved, and which checkpoints stay."""
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Open TensorBoard, dropping what a killed attempt wrote after the checkpoint; start the clock."""
-        self.told = (time.monotonic(), state.global_step)
-        if state.is_world_process_zero:
-            self.board = SummaryWriter(str(self.plan.out / BOARD), purge_step=state.global_step + 1 if state.global_step else None)
+    def __init__(self, plan: Plan, order: datasets.SampleOrder) -> None:
+        self.plan, self.order = plan, order
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **_: object) -> None:
-        """One training step: loss, learning rate, gradient norm, speed, memory."""
-        if not state.is_world_process_zero or "loss" not in (logs or {}):
-            return
-        now, (before, done) = time.monotonic(), self.told
-        self.told = (now, state.global_step)
-        seconds = (now - before) / max(1, state.global_step - done)
-        row = {
-            "loss": logs["loss"],
-            "lr": logs["learning_rate"],
-            "grad_norm": float(logs.get("grad_norm") or 0.0),
-            "samples_per_second": round(self.plan.per_step / seconds, 3),
-            "memory_mib": round(memory_mib(self.plan.device)),
-        }
-        self._write("train", state, row)
-        print(  # this program's output is its log
-            f"step {state.global_step:05d}/{state.max_steps:05d} ({state.global_step / state.max_steps:.0%}) | loss {row['loss']:.3f} "
-            f"| lr {row['lr']:.1e} | {seconds:.2f} s/step",
-            flush=True,
-        )
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Draw the order of this epoch; the Trainer's own call is lost where it skips the steps that a resumed epoch has behind it."""
+        self.order.set_epoch(state.global_step // self._steps_per_epoch(state))
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: dict | None = None, **given: object
-    ) -> None:
-        """The validation loss, and the answers to the first question about a few held-out samples."""
-        answers = generation.answer_samples(
-            dataclasses.replace(self.bundle, model=given["model"]),
-            self.samples,
-            template=conversation.TEMPLATES[self.plan.template],
-            resize=self.plan.resize,
-            media_root=self.plan.media_root,
-            max_new_tokens=SHOWN_TOKENS,
-        )
-        if not state.is_world_process_zero:
-            return
-        self._write("val", state, {"metrics": {"val_loss": metrics["eval_loss"]}})
-        for sample, text in zip(self.samples, answers, strict=True):
-            for path in sample.pictures:
-                picture = numpy.asarray(llava.read_picture(self.plan.media_root / path))
-                self.board.add_image(f"val/{sample.id}/{Path(path).parts[1]}", picture, state.global_step, dataformats="HWC")
-            self.board.add_text(f"val/{sample.id}", f"asked: {sample.turns[0].text}\n\nanswered: {text}", state.global_step)
-        self.board.flush()
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> TrainerControl:
+        """Ask for what is due; both are at the end of every epoch."""
+        per_epoch = self._steps_per_epoch(state)
+        control.should_evaluate = is_due(state.global_step, per_epoch, self.plan.evaluations_per_epoch)
+        control.should_save = is_due(state.global_step, per_epoch, self.plan.saves_per_epoch)
+        return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Note for `plan` how far a resumed training would start."""
+        """Once every process has written its part, the checkpoint counts; then those that are too many go."""
+        args.distributed_state.wait_for_everyone()
         if state.is_world_process_zero:
-            files.write_json(self.plan.out / "progress.json", {"step": state.global_step, "of": state.max_steps, "unit": "step"})
+            files.write_json(self.plan.out / PROGRESS, {"step": state.global_step, "of": state.max_steps, "unit": "step"})
+            every = sorted((self.plan.out / CHECKPOINTS).glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+            for folder in every[: -self.plan.keep_checkpoints]:
+                shutil.rmtree(folder)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Close TensorBoard."""
-        if self.board is not None:
-            self.board.close()
-
-    def _write(self, kind: str, state: TrainerState, row: dict) -> None:
-        per_epoch = round(state.max_steps / state.num_train_epochs)
-        place = {"kind": kind, "step": state.global_step, "of": state.max_steps, "per_epoch": per_epoch, "epoch": state.epoch or 0.0}
-        journal.append(self.plan.out, {**place, **row})
-        for name, value in row.get("metrics", row).items():
-            self.board.add_scalar(f"{kind}/{name.removeprefix('val_')}", value, state.global_step)
+    def _steps_per_epoch(self, state: TrainerState) -> int:
+        return state.max_steps // self.plan.epochs
 
 
-def memory_mib(device: str) -> float:
-    """The most memory used so far: of the GPU where there is one, else of this process (MiB)."""
-    return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else runtime.peak_memory_mib()
+def is_due(step: int, per_epoch: int, times: int) -> bool:
+    """Whether something that happens so many times per epoch, evenly and at its end, happens after this step (counted from 1)."""
+    return step * times // per_epoch > (step - 1) * times // per_epoch
 
 
-def write_params(plan: Plan) -> None:
-    """params.txt as people look for it: `name: value` per line, sorted, no place of this machine."""
-    values = {name: value for name, value in plan.model_dump(mode="json").items() if name not in PLACES}
-    files.write_text(plan.out / PARAMS, "".join(f"{name}: {values[name]}\n" for name in sorted(values)))
+def newest_checkpoint(out: Path) -> Path | None:
+    """The last checkpoint that was written whole, or None; a folder that a killed process left does not count."""
+    if not (out / PROGRESS).is_file():
+        return None
+    return out / CHECKPOINTS / f"checkpoint-{files.read_json(out / PROGRESS)['step']}"
 
 
-def export(trainer: Trainer, bundle: llava.Llava, plan: Plan) -> None:
+def export(trainer: Trainer, bundle: Llava, plan: Plan) -> None:
     """Write `model/` whole or not at all; adapters are written on their own and merged into the weights they were trained on."""
-    draft = plan.out / f".{MODEL}"
-    trainer.save_model(str(plan.out / ADAPTER if plan.method == "lora" else draft))
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered from all processes
     if not trainer.is_world_process_zero():
         return
+    draft = plan.out / f".{MODEL}"
+    shutil.rmtree(draft, ignore_errors=True)
     if plan.method == "lora":
-        merge_adapter(plan, draft)
+        adapters.save(trainer.model, state, plan.out / ADAPTER)
+        unset_hf_deepspeed_config()  # or the weights would be sharded while they are loaded
+        start = llava.load(plan.model, dtype=_dtype(plan), quantize="none")
+        llava.save(dataclasses.replace(start, model=adapters.merge(start.model, plan.out / ADAPTER)), draft)
     else:
+        trainer.model.save_pretrained(draft, state_dict=state, max_shard_size=llava.SHARD)
         llava.save_preprocessing(bundle, draft)
     draft.replace(plan.out / MODEL)
 
 
-def merge_adapter(plan: Plan, folder: Path) -> None:
-    """Write the starting weights with the adapter added to them, on the CPU, whatever sharded the training."""
-    transformers.integrations.deepspeed.unset_hf_deepspeed_config()
-    bundle = llava.load(plan.model, dtype=plan.precision, quantize="none", attention="sdpa")
-    llava.save(dataclasses.replace(bundle, model=adapters.merge(bundle.model, plan.out / ADAPTER)), folder)
+def _dtype(plan: Plan) -> llava.Dtype:
+    """bf16 weights only where ZeRO keeps an fp32 copy of them to add small steps to; else autocast computes in bf16."""
+    return "bf16" if plan.precision == "bf16" and plan.deepspeed != "none" else "fp32"
+
+
+def _check_counts(plan: Plan, samples: int) -> None:
+    running = int(os.environ.get("WORLD_SIZE", "1"))
+    if running != plan.processes:
+        raise ConfigError(f"the plan is for {plan.processes} processes, {running} are running; start it by torchrun with as many")
+    if samples < plan.samples_per_step:
+        raise ConfigError(
+            f"finetune.batch_size: {plan.samples_per_step} samples a step, there are {samples} to train on; make the batch smaller"
+        )
 
 
 def main(arguments: list[str]) -> int:
     """Train by the plan in a JSON file; a refusal is one line, as the last of the log."""
     transformers.logging.set_verbosity_error()
-    torch.set_num_threads(runtime.threads())
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(max(1, runtime.threads() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    plan = None
     try:
-        train(read_plan(Path(arguments[0])))
+        plan = training_plan.read_plan(Path(arguments[0]))
+        train(plan)
     except KitError as error:
-        print(error, flush=True)
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except (OSError, RuntimeError) as error:
+        if plan is None or shutil.disk_usage(plan.out).free > 2**20:
+            raise
+        sys.stderr.write(f"{files.disk_full(OSError(28, str(error)), plan.out)}\n")
         return 1
     return 0
 
