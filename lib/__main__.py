@@ -174,9 +174,7 @@ def record_reference(options: argparse.Namespace) -> int:
     """Run the tiny profile over several seeds and record the values as the submission's reference points."""
     from lib import console
 
-    first, _, last = options.seeds.partition("-")
-    seeds = list(range(int(first), int(last or first) + 1))
-    target = console.record_reference(options.submission, seeds)
+    target = console.record_reference(options.submission, _seeds(options.seeds))
     print(f"recorded in {paths.relative(target)}")
     return 0
 
@@ -245,8 +243,8 @@ def _stages(text: str) -> tuple[str, ...]:
     first, _, last = text.partition("-")
     numbers = range(1, len(paths.STAGES) + 1)
     if not (
-        first.isdigit()
-        and (last or first).isdigit()
+        first.isdecimal()
+        and (last or first).isdecimal()
         and int(first) in numbers
         and int(last or first) in numbers
         and int(first) <= int(last or first)
@@ -255,6 +253,14 @@ def _stages(text: str) -> tuple[str, ...]:
             f"no stages {text!r}; give a number or range from 1 to {len(paths.STAGES)}, or one of: {', '.join(paths.STAGES)}"
         )
     return paths.STAGES[int(first) - 1 : int(last or first)]
+
+
+def _seeds(text: str) -> list[int]:
+    """Seeds of "0-4" or "7". Raises ConfigError."""
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first)):
+        raise config.ConfigError(f"no seeds {text!r}; give a range such as 0-4")
+    return list(range(int(first), int(last or first) + 1))
 
 
 def _forwarded(options: argparse.Namespace) -> list[str]:
