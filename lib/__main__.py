@@ -158,7 +158,7 @@ def ablate(options: argparse.Namespace) -> int:
     if unknown:
         raise config.ConfigError(f"{options.submission} has no ablation {unknown[0]!r}; it has: {', '.join(known)}")
     chosen = options.names or ([] if options.vary else list(known))
-    wanted = {"unchanged": [], **{name: known[name] for name in chosen}}
+    wanted = {console.UNCHANGED: [], **{name: known[name] for name in chosen}}
     for text in options.vary:
         key, _, values = text.partition("=")
         wanted |= {f"{key}-{value}".replace("_", "-"): [f"{key}={value}"] for value in values.split(",")}
@@ -202,7 +202,7 @@ def build_parser() -> argparse.ArgumentParser:
     started = _settings(command("run", run_submissions, "submissions"))
     started.add_argument("--stages", default="1-7", help="a stage by number or name, or a range such as 4-7")
     started.add_argument("--new", action="store_true", help="make a new run folder even if one can be continued")
-    started.add_argument("--tag", default="", help="last part of the run folder's name")
+    started.add_argument("--tag", default="", help="last part of the run folder's name; a run of another name is not continued")
     started.add_argument("--jobs", type=int, default=1, help="submissions run at the same time")
     reviewed = command("review", review, "submission")
     reviewed.add_argument("--run", default="", help="a run's name instead of the kept run")
