@@ -158,7 +158,7 @@ def ablate(options: argparse.Namespace) -> int:
     if unknown:
         raise config.ConfigError(f"{options.submission} has no ablation {unknown[0]!r}; it has: {', '.join(known)}")
     chosen = options.names or ([] if options.vary else list(known))
-    wanted = {"unchanged": [], **{name: known[name] for name in chosen}}
+    wanted = {console.UNCHANGED: [], **{name: known[name] for name in chosen}}
     for text in options.vary:
         key, _, values = text.partition("=")
         wanted |= {f"{key}-{value}".replace("_", "-"): [f"{key}={value}"] for value in values.split(",")}
@@ -174,9 +174,7 @@ def record_reference(options: argparse.Namespace) -> int:
     """Run the tiny profile over several seeds and record the values as the submission's reference points."""
     from lib import console
 
-    first, _, last = options.seeds.partition("-")
-    seeds = list(range(int(first), int(last or first) + 1))
-    target = console.record_reference(options.submission, seeds)
+    target = console.record_reference(options.submission, _seeds(options.seeds))
     print(f"recorded in {paths.relative(target)}")
     return 0
 
@@ -204,7 +202,7 @@ def build_parser() -> argparse.ArgumentParser:
     started = _settings(command("run", run_submissions, "submissions"))
     started.add_argument("--stages", default="1-7", help="a stage by number or name, or a range such as 4-7")
     started.add_argument("--new", action="store_true", help="make a new run folder even if one can be continued")
-    started.add_argument("--tag", default="", help="last part of the run folder's name")
+    started.add_argument("--tag", default="", help="last part of the run folder's name; a run of another name is not continued")
     started.add_argument("--jobs", type=int, default=1, help="submissions run at the same time")
     reviewed = command("review", review, "submission")
     reviewed.add_argument("--run", default="", help="a run's name instead of the kept run")
@@ -245,8 +243,8 @@ def _stages(text: str) -> tuple[str, ...]:
     first, _, last = text.partition("-")
     numbers = range(1, len(paths.STAGES) + 1)
     if not (
-        first.isdigit()
-        and (last or first).isdigit()
+        first.isdecimal()
+        and (last or first).isdecimal()
         and int(first) in numbers
         and int(last or first) in numbers
         and int(first) <= int(last or first)
@@ -255,6 +253,14 @@ def _stages(text: str) -> tuple[str, ...]:
             f"no stages {text!r}; give a number or range from 1 to {len(paths.STAGES)}, or one of: {', '.join(paths.STAGES)}"
         )
     return paths.STAGES[int(first) - 1 : int(last or first)]
+
+
+def _seeds(text: str) -> list[int]:
+    """Seeds of "0-4" or "7". Raises ConfigError."""
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal() and int(first) <= int(last or first)):
+        raise config.ConfigError(f"no seeds {text!r}; give a range such as 0-4")
+    return list(range(int(first), int(last or first) + 1))
 
 
 def _forwarded(options: argparse.Namespace) -> list[str]:

@@ -55,9 +55,9 @@ def links(resolved: Resolved, *, until: str = paths.STAGES[-1], by_hand: bool = 
     return chain
 
 
-def continuable(resolved: Resolved) -> Path | None:
-    """The newest run with these settings, if none of its stages was made by other code than today's; else None."""
-    folder = runs.latest(resolved)
+def continuable(resolved: Resolved, *, tag: str = "") -> Path | None:
+    """The newest run with these settings (and that tag), if none of its stages was made by other code than today's; else None."""
+    folder = runs.latest(resolved, tag=tag)
     if folder is None:
         return None
     known = {stage: link.identity.key for stage, link in links(resolved).items() if link.identity is not None}

@@ -11,6 +11,8 @@ from lib.config import Resolved
 from lib.errors import StageFailed
 from lib.runner import Event
 
+UNCHANGED = "unchanged"  # the run that ablations are compared with
+
 
 def run_with_lines(resolved: Resolved, stages: tuple[str, ...], *, new: bool = False, tag: str = "") -> Path:
     """Run stages and print a line as each starts, goes on and ends; returns the run folder."""
@@ -79,7 +81,8 @@ def run_ablations(resolved: Mapping[str, Resolved]) -> list[dict]:
     """Run each variant of the settings and return one row per ablation: its name, changes, and the main scores of each benchmark."""
     rows = []
     for name, settings in resolved.items():
-        folder = run_with_lines(settings, paths.STAGES[:-1], tag=name)
+        # The unchanged run keeps its own name: it is the one a person made, and goes on with.
+        folder = run_with_lines(settings, paths.STAGES[:-1], tag="" if name == UNCHANGED else name)
         rows.append({"ablation": name, "changes": " ".join(settings.overrides), **_main_scores(folder), "run": folder.name})
     return rows
 

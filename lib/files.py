@@ -79,9 +79,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise disk_full(error, path.parent) from error
+    finally:
+        if temporary is not None:  # still there after a failure or an interrupt only
+            Path(temporary).unlink(missing_ok=True)
 
 
 def disk_full(error: OSError, folder: Path) -> Exception:

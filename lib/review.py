@@ -84,8 +84,7 @@ def keep(folder: Path) -> Path:
         shutil.copy2(folder / "report.html", draft / "report.html")
     kept = {name: files.sha256_file(draft / name) for name in _names(draft)}
     files.write_json(draft / KEPT, {"run": folder.name, "files": kept, "left_out": left_out})
-    shutil.rmtree(target, ignore_errors=True)
-    draft.rename(target)
+    _put_in_place(draft, target)
     return target
 
 
@@ -292,6 +291,21 @@ def _keep_stage(place: Path, draft: Path, name: str, left_out: dict[str, str]) -
         _copy(source, draft / name / relative)
     if (place / "notebook.ipynb").is_file():
         _copy(place / "notebook.ipynb", draft / "notebooks" / f"{name}.ipynb")
+
+
+def _put_in_place(draft: Path, target: Path) -> None:
+    """Make the draft the target. An older target is set aside, not deleted, until the new one is there, and put back if it cannot be."""
+    aside = target.with_name(f".{target.name}.old")
+    if target.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        target.rename(aside)
+    try:
+        draft.rename(target)
+    except BaseException:
+        if aside.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _copy(source: Path, target: Path) -> None:

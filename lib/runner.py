@@ -50,11 +50,12 @@ def run(
 ) -> Path:
     """Bring the stages up to date and return the run folder.
 
-    Continues the newest run with these settings, unless `new` or its results come from other code; then a new folder is made.
+    Continues the newest run with these settings (and that tag, if one is given), unless `new` or its results come from other code;
+    then a new folder is made.
     Raises StageFailed at the first stage that fails; nothing after it is run.
     """
     chain.require(chain.links(resolved, until=stages[0]), stages[0])  # before a folder is made for nothing
-    folder = None if new else chain.continuable(resolved)
+    folder = None if new else chain.continuable(resolved, tag=tag)
     folder = folder or runs.create(resolved, tag=tag)
     with interruptible():
         for number, stage in enumerate(stages, start=1):

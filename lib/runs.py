@@ -118,9 +118,10 @@ def same_settings(folder: Path, resolved: Resolved) -> bool:
     return all(content[name] == getattr(resolved, name) for name in names) and files.read_yaml(folder / "config.yaml") == resolved.values()
 
 
-def latest(resolved: Resolved) -> Path | None:
-    """The newest run with these settings, or None."""
-    return next((folder for folder in reversed(found(resolved.submission)) if same_settings(folder, resolved)), None)
+def latest(resolved: Resolved, *, tag: str = "") -> Path | None:
+    """The newest run with these settings, and with that tag where one is given, or None."""
+    named_so = [folder for folder in found(resolved.submission) if tag in ("", folder.name.rpartition("_")[2])]
+    return next((folder for folder in reversed(named_so) if same_settings(folder, resolved)), None)
 
 
 def newest_scored(submission: str) -> Path:

@@ -26,6 +26,7 @@ COLOURS = {
     ladder.NOT_CONFIRMED: GREY,
 }
 LONGEST = 200  # rows a table shows before it says how many more there are
+SHORT = 20  # characters of a word that a narrow column never breaks: a commit, a date with its time
 
 
 @dataclass(frozen=True)
@@ -156,12 +157,9 @@ def sections(parts: Iterable[tuple[str, object]]) -> None:
 
 
 def _cell(text: str, *, right: bool = False, colour: str = INK) -> str:
-    figures = (
-        "text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap"
-        if right
-        else "text-align:left;overflow-wrap:anywhere"
-    )
-    return f'<td style="padding:5px 10px;vertical-align:top;color:{colour};{figures}">{escape(text)}</td>'
+    aligned = "text-align:right;font-variant-numeric:tabular-nums" if right else "text-align:left"
+    wrapped = "white-space:nowrap" if right or (len(text) <= SHORT and " " not in text) else "overflow-wrap:anywhere"
+    return f'<td style="padding:5px 10px;vertical-align:top;color:{colour};{aligned};{wrapped}">{escape(text)}</td>'
 
 
 def _html_table(header: Sequence[tuple[str, bool]], body: str) -> str:

@@ -37,13 +37,17 @@ def test_a_write_to_a_full_disk_says_where_and_leaves_the_older_file_and_no_othe
     assert [one.name for one in tmp_path.iterdir()] == ["kept.json"]
 
 
-def test_a_write_that_fails_for_another_reason_keeps_its_own_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("error", [OSError(errno.EIO, os.strerror(errno.EIO)), KeyboardInterrupt()], ids=["failed", "interrupted"])
+def test_a_write_that_ends_for_another_reason_keeps_its_own_error_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+):
     def fail(descriptor: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+        raise error
 
     monkeypatch.setattr(files.os, "fsync", fail)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(type(error)) as raised:
         files.write_text(tmp_path / "one.txt", "text")
+    assert raised.value is error
     assert not list(tmp_path.iterdir())
 
 

@@ -48,6 +48,15 @@ def test_b_nothing_changed_is_a_hit_for_every_stage_in_the_same_folder(done: Che
     assert len(done.folders()) == 1
 
 
+def test_b_a_tag_names_the_folder_and_only_a_run_of_that_name_is_continued(done: Checkout):
+    older = done.folder()
+    for _ in range(2):
+        assert list(done.run("1-7", "--tag", "second").values()) == ["hit"] * 7
+        assert [folder.name.rpartition("_")[2] for folder in done.folders()] == ["base", "second"]
+    assert list(done.run("1-7", "--tag", "base").values()) == ["hit"] * 7
+    assert older in done.folders() and len(done.folders()) == 2
+
+
 def test_c_outputs_saved_in_a_notebook_change_nothing_and_neither_does_an_empty_cell_below(done: Checkout):
     path = done.notebook("data_prep")
     content = read(path)

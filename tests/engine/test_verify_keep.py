@@ -109,6 +109,21 @@ def test_a_run_that_does_not_verify_cannot_be_kept_and_the_older_kept_run_stays(
     assert not list(kept.parent.glob(".mini*"))
 
 
+@pytest.mark.parametrize(("end", "where"), [("raise KeyboardInterrupt", "mini"), ("os._exit(9)", ".mini.old")], ids=["interrupted", "killed"])
+def test_the_older_kept_run_is_whole_whatever_ends_keep_before_the_newer_one_is_there(done: Checkout, kept: Path, end: str, where: str):
+    before = (kept / "kept.json").read_bytes()
+    program = (
+        "import os\nfrom pathlib import Path\nfrom lib import review, runs\nrename = Path.rename\n"
+        f"def ending(path, target):\n    if path.name == '.mini.new':\n        {end}\n    return rename(path, target)\n"
+        f"Path.rename = ending\nreview.keep(runs.named({done.folder().name!r}))"
+    )
+    assert done.python(program).returncode != 0
+    assert (kept.parent / where / "kept.json").read_bytes() == before
+    assert done.ask("keep", done.folder().name).returncode == 0
+    assert broken(done, "mini") == []
+    assert [path.name for path in kept.parent.iterdir()] == ["mini"]
+
+
 def test_a_run_that_is_not_complete_cannot_be_kept(prepared: Checkout):
     prepared.run("4", "--set", "finetune.steps=4")
     name = prepared.folder().name

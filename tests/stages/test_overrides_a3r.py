@@ -310,6 +310,15 @@ def test_a_released_checkpoint_stands_for_the_training_and_its_place_does_not_ma
 # 06 and the data set
 
 
+def test_whole_words_route_a_query_only_by_words_that_stand_alone(small_run):
+    folder = small.play("data_prep", {"data_prep.routing": "whole_words"})
+    assert (folder / "queries.jsonl").read_bytes() == (small_run.stage("data_prep") / "queries.jsonl").read_bytes()
+    words = vocabulary.read_vocabulary(folder / "car_attribute.json")
+    inside = f"A man with a {words.types[0]}ket."
+    assert vocabulary.is_vehicle_query(inside, words, whole_words=False)
+    assert not vocabulary.is_vehicle_query(inside, words, whole_words=True)
+
+
 def test_the_published_merge_order_is_the_servers_only_where_vehicles_come_first(small_run):
     folder = small.play("evaluate", {"evaluate.quirks.merge_order": "as_published"})
     assert (folder / "submission.json").read_bytes() == (small_run.stage("evaluate") / "submission.json").read_bytes()

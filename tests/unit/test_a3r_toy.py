@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.random import default_rng
 from PIL import Image
@@ -174,13 +174,15 @@ def test_writing_anew_leaves_nothing_of_the_data_before(tmp_path: Path):
 
 
 @given(st.integers(0, 2**32 - 1))
+@example(73600978)  # 15 words
 def test_pedestrian_captions_are_two_sentences_of_the_published_grammar(seed: int):
     rng = default_rng(seed)
     caption = pedestrian_caption(random_pedestrian(rng), rng)
     first, second = re.fullmatch(r"(.+?\.) ((?:He|She) .+\.)", caption).groups()
     assert FIRST.fullmatch(first), first
     assert SECOND.fullmatch(second), second
-    assert len(caption) <= 235 and 16 <= len(caption.split()) <= 48
+    # The bounds of the grammar; the 6,587 published sentences, a sample of it, have 16 to 48 words and at most 235 characters.
+    assert 15 <= len(caption.split()) <= 52 and len(caption) <= 251
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -41,6 +41,11 @@ def test_a_long_table_says_how_much_it_leaves_out():
     assert "50 more rows" in shown._repr_html_()
 
 
+def test_a_commit_is_never_broken_in_two_and_a_long_path_may_be():
+    html = show.table([{"commit": "f23b17626623", "folder": "log/a3r/20261120-133333_tiny_base"}]).html
+    assert 'white-space:nowrap">f23b17626623<' in html and 'overflow-wrap:anywhere">log/a3r/' in html
+
+
 def test_an_empty_table_is_no_crash():
     assert repr(show.table([], columns=["a"])).splitlines()[0] == "a"
 
