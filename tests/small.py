@@ -1,4 +1,4 @@
-"""The small chain of the tests above the unit level: overrides under which every stage of a3r takes seconds, and ways to run it.
+"""The small chains of the tests above the unit level: overrides under which every stage takes seconds, and ways to run them.
 
 A stage is run as a person runs it, by the command line, or in this process from the code cells of its notebook, where torch is
 loaded once for all tests.
@@ -19,33 +19,51 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("data_prep", "augmentation", "block_expansion", "finetune", "infer", "evaluate", "quick_review")
 NUMBERED = tuple(f"{number:02d}-{stage.replace('_', '-')}" for number, stage in enumerate(STAGES, start=1))
 
-# Few pictures and steps, yet enough labels for a vocabulary, ten pictures of each class to rank, and two checkpoints for a soup.
 SMALL = {
-    "data.toy.train_vehicles": "48",
-    "data.toy.train_pedestrians": "24",
-    "data.toy.val_vehicles": "12",
-    "data.toy.val_pedestrians": "12",
-    "data.toy.test_vehicles": "12",
-    "data.toy.test_pedestrians": "12",
-    "data.toy.brands": "4",
-    "model.base.steps": "8",
-    "model.base.batch": "16",
-    "model.base.warmup": "2",
-    "augmentation.batch_size": "8",
-    "finetune.epochs": "2",
-    "finetune.use_epoch": "2",
-    "finetune.save_frequency": "1",
-    "finetune.batch_size": "8",
-    "finetune.lr": "0.0008",
-    "finetune.warmup_steps": "2",
-    "finetune.log_every": "2",
-    "infer.candidates": "12",
+    # Few pictures and steps, yet enough labels for a vocabulary, ten pictures of each class to rank, and two checkpoints for a soup.
+    "a3r": {
+        "data.toy.train_vehicles": "48",
+        "data.toy.train_pedestrians": "24",
+        "data.toy.val_vehicles": "12",
+        "data.toy.val_pedestrians": "12",
+        "data.toy.test_vehicles": "12",
+        "data.toy.test_pedestrians": "12",
+        "data.toy.brands": "4",
+        "model.base.steps": "8",
+        "model.base.batch": "16",
+        "model.base.warmup": "2",
+        "augmentation.batch_size": "8",
+        "finetune.epochs": "2",
+        "finetune.use_epoch": "2",
+        "finetune.save_frequency": "1",
+        "finetune.batch_size": "8",
+        "finetune.lr": "0.0008",
+        "finetune.warmup_steps": "2",
+        "finetune.log_every": "2",
+        "infer.candidates": "12",
+    },
+    # A few scenarios of each data set, models that have learned nothing, and answers that are soon cut off.
+    "cityllava": {
+        "data.toy.train_wts": "6",
+        "data.toy.train_bdd": "4",
+        "data.toy.val_wts": "4",
+        "data.toy.val_bdd": "3",
+        "data.toy.test_wts": "4",
+        "data.toy.test_bdd": "2",
+        "model.base.scenes": "40",
+        "model.base.tower_steps": "4",
+        "model.base.repeat_steps": "4",
+        "model.base.base_steps": "4",
+        "finetune.lr": "0.001",
+        "finetune.log_every": "2",
+        "infer.max_new_tokens": "12",
+    },
 }
 
-VEHICLES, PEDESTRIANS = int(SMALL["data.toy.train_vehicles"]), int(SMALL["data.toy.train_pedestrians"])
-STEPS = (VEHICLES + PEDESTRIANS) // int(SMALL["finetune.batch_size"])  # of one epoch
-EPOCHS = int(SMALL["finetune.epochs"])
-PEAK, WARMUP = float(SMALL["finetune.lr"]), int(SMALL["finetune.warmup_steps"])  # of the learning rate
+VEHICLES, PEDESTRIANS = int(SMALL["a3r"]["data.toy.train_vehicles"]), int(SMALL["a3r"]["data.toy.train_pedestrians"])
+STEPS = (VEHICLES + PEDESTRIANS) // int(SMALL["a3r"]["finetune.batch_size"])  # of one epoch
+EPOCHS = int(SMALL["a3r"]["finetune.epochs"])
+PEAK, WARMUP = float(SMALL["a3r"]["finetune.lr"]), int(SMALL["a3r"]["finetune.warmup_steps"])  # of the learning rate
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,7 @@ class SmallRun:
     folder: Path
     output: str
     seconds: float
+    submission: str = "a3r"
 
     def stage(self, name: str) -> Path:
         """The folder of a stage's results."""
@@ -64,23 +83,23 @@ class SmallRun:
     @property
     def data(self) -> Path:
         """The root of its toy data set."""
-        (found,) = (self.home / "data" / "a3r").glob("toy-*")
+        (found,) = (self.home / "data" / self.submission).glob("toy-*")
         return found
 
 
-def overrides(changes: Mapping[str, str] | None = None) -> list[str]:
-    """The overrides of the small chain with these changes, as KEY=VALUE."""
-    return [f"{key}={value}" for key, value in {**SMALL, **(changes or {})}.items()]
+def overrides(changes: Mapping[str, str] | None = None, *, of: str = "a3r") -> list[str]:
+    """The overrides of a submission's small chain with these changes, as KEY=VALUE."""
+    return [f"{key}={value}" for key, value in {**SMALL[of], **(changes or {})}.items()]
 
 
-def one_line(changes: Mapping[str, str] | None = None) -> str:
+def one_line(changes: Mapping[str, str] | None = None, *, of: str = "a3r") -> str:
     """The same as the value of a notebook's OVERRIDES."""
-    return " ".join(f"'{part}'" for part in overrides(changes))
+    return " ".join(f"'{part}'" for part in overrides(changes, of=of))
 
 
-def sets(changes: Mapping[str, str] | None = None) -> list[str]:
+def sets(changes: Mapping[str, str] | None = None, *, of: str = "a3r") -> list[str]:
     """The same as options of the command line."""
-    return [part for one in overrides(changes) for part in ("--set", one)]
+    return [part for one in overrides(changes, of=of) for part in ("--set", one)]
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -95,19 +114,19 @@ def kit(home: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=environment(home), capture_output=True, text=True, timeout=600, check=False)
 
 
-def run_chain(home: Path, *options: str, changes: Mapping[str, str] | None = None) -> SmallRun:
-    """`python -m lib run a3r OPTIONS` with the small overrides, which has to succeed."""
+def run_chain(home: Path, *options: str, changes: Mapping[str, str] | None = None, of: str = "a3r") -> SmallRun:
+    """`python -m lib run SUBMISSION OPTIONS` with the small overrides, which has to succeed."""
     began = time.monotonic()
-    answer = kit(home, "run", "a3r", *options, *sets(changes))
+    answer = kit(home, "run", of, *options, *sets(changes, of=of))
     assert answer.returncode == 0, answer.stdout + answer.stderr
     (folder,) = re.findall(r"stages up to date in [\d.]+ s, run (.+)$", answer.stdout, flags=re.MULTILINE)
-    return SmallRun(home, ROOT / folder, answer.stdout, time.monotonic() - began)
+    return SmallRun(home, ROOT / folder, answer.stdout, time.monotonic() - began, of)
 
 
 @functools.cache
-def finished_run(home: Path) -> SmallRun:
+def finished_run(home: Path, of: str) -> SmallRun:
     """The small chain from an empty home, run once per test session whoever asks."""
-    return run_chain(home)
+    return run_chain(home, of=of)
 
 
 def outcomes(output: str) -> dict[str, str]:
@@ -115,14 +134,14 @@ def outcomes(output: str) -> dict[str, str]:
     return dict(re.findall(r"^  \[\d/\d\] (\w+) +(hit|done)", output, flags=re.MULTILINE))
 
 
-def play(stage: str, changes: Mapping[str, str] | None = None) -> Path:
+def play(stage: str, changes: Mapping[str, str] | None = None, *, of: str = "a3r") -> Path:
     """Run the code cells of a stage's notebook in this process; returns the folder of its results.
 
     Such a result counts only for what is played after it: the kit knows that no notebook was executed.
     """
     from lib import identity, paths, stages, store
 
-    names = {"SUBMISSION": "a3r", "VARIANT": "base", "PROFILE": "tiny", "RUN": "latest", "OVERRIDES": overrides(changes)}
+    names = {"SUBMISSION": of, "VARIANT": "base", "PROFILE": "tiny", "RUN": "latest", "OVERRIDES": overrides(changes, of=of)}
     path = paths.notebook(stage)
     try:
         for cell in identity.code_cells(path):
@@ -130,7 +149,7 @@ def play(stage: str, changes: Mapping[str, str] | None = None) -> Path:
                 exec(compile(cell["source"], path.name, "exec"), names)
     finally:
         stages._close_others()
-    return store.folder("a3r", stage, names["run"].key)
+    return store.folder(of, stage, names["run"].key)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""One small run of a3r for all tests of the stages, and the test process at home in it."""
+"""One small run per submission for all tests of the stages, and the test process at home in it."""
 
 import logging
 from collections.abc import Iterator
@@ -9,10 +9,11 @@ from tests import small
 from tests.small import SmallRun
 
 
-@pytest.fixture(scope="session")
-def small_run(tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
-    """The finished run that every test here starts from; what a test changes it puts back."""
-    return small.finished_run(tmp_path_factory.getbasetemp() / "small")
+@pytest.fixture
+def small_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SmallRun:
+    """The finished run of the module's SUBMISSION (a3r unless it names one), made once; what a test changes it puts back."""
+    of = getattr(request.module, "SUBMISSION", "a3r")
+    return small.finished_run(tmp_path_factory.getbasetemp() / f"small-{of}", of)
 
 
 @pytest.fixture(autouse=True)
