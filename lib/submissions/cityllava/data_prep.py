@@ -80,7 +80,8 @@ def count_annotations(annotations: Annotations) -> dict:
 
 def find_plain(annotations: Annotations) -> dict:
     """The first training clip with captions and boxes: its last phase in full."""
-    return _describe(next(clip for clip in annotations.clips["train"] if clip.phases and clip.pedestrians))
+    clips = annotations.clips["train"]
+    return _describe(next((clip for clip in clips if clip.phases and clip.pedestrians), clips[0]))
 
 
 def find_odd(annotations: Annotations) -> dict:
@@ -100,7 +101,8 @@ def build_samples(annotations: Annotations, cfg: StageSettings, run: Run) -> Sam
         built[split], found = records.build_records(annotations.clips[split], out)
         findings += found
     if not built["train"]:
-        raise DataError(f"{run.data}: no training caption has a rendered picture; the first of {len(findings)} findings: {findings[0]}")
+        first = f"{findings[0].reason}, {findings[0].thing}"
+        raise DataError(f"{run.data}: no training caption has a rendered picture; {len(findings)} findings, the first: {first}")
     chosen, perspectives = {}, {}
     for split in ASKED:
         clips = annotations.clips[split]

@@ -38,14 +38,21 @@ class Reference:
 
 
 def read_references(cfg: StageSettings, run: Run) -> list[Reference]:
-    """The val captions that the official evaluator counts and, for toy data, what the pictures show."""
-    folders = [run.data / annotations.layout_of(run.data, corpus, "val").captions for corpus in annotations.CORPORA]
-    known = official.read_ground_truth(folder for folder in folders if folder.is_dir())
+    """The val captions that the official evaluator counts and, for toy data, what the pictures show.
+
+    An empty caption, at which the evaluator stops, is left out with its phase and counted. Raises DataError if no phase is left.
+    """
     answers = files.read_json(run.data / ANSWERS)["val"] if (run.data / ANSWERS).is_file() else {}
+    clips, _ = annotations.read_split(run.data, "val")  # 01 has told what is odd in them
+    told = {(clip.scenario, str(one.number)): one for clip in clips if clip.captioned and clip.view != "vehicle" for one in clip.phases}
+    scored = {place: one for place, one in told.items() if one.pedestrian and one.vehicle}
+    if not scored:
+        raise DataError(f"{run.data}: no val phase has both captions, so nothing can be scored; see the report of 01-data-prep")
+    if len(scored) < len(told):
+        run.drop("val phase with an empty caption, not scored", len(told) - len(scored))
     return [
-        Reference(scenario, label, texts.pedestrian, texts.vehicle, answers.get(scenario, {}).get(label, {}))
-        for scenario, phases in known.items()
-        for label, texts in phases.items()
+        Reference(scenario, label, one.pedestrian, one.vehicle, answers.get(scenario, {}).get(label, {}))
+        for (scenario, label), one in scored.items()
     ]
 
 

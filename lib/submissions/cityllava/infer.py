@@ -150,9 +150,9 @@ def predict(model: Answerer, prompts: list[Prompt], cfg: StageSettings, run: Run
 
 def show_predictions(predictions: list[Prediction]) -> list[dict]:
     """The first phase of each benchmark with its two captions."""
-    chosen = [next(one for one in predictions if one.benchmark == name) for name in BENCHMARKS]
+    first = {one.benchmark: one for one in reversed(predictions)}
     names = ("benchmark", "scenario", "label", "view", "vehicle", "pedestrian", "failure")
-    return [{name: getattr(one, name) for name in names} for one in chosen]
+    return [{name: getattr(first[benchmark], name) for name in names} for benchmark in BENCHMARKS if benchmark in first]
 
 
 def measure(model: Answerer, cfg: StageSettings, run: Run) -> dict[str, float]:
