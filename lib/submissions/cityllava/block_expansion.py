@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import blocks, checkpoints, files, llava, shards, store
+from lib import blocks, files, shards, store
 from lib.blocks import Expansion
 from lib.config import StageSettings
 from lib.runs import Run
@@ -34,6 +34,8 @@ class Base:
 
 def load_base(cfg: StageSettings, run: Run) -> Base:
     """The base weights in Hugging Face layout, converted if they are in that of LLaVA; read once for their digests."""
+    from lib import checkpoints
+
     folder = run.base
     if checkpoints.is_original_layout(folder):
         folder = run.out / BASE
@@ -45,6 +47,8 @@ def load_base(cfg: StageSettings, run: Run) -> Base:
 
 def plan(cfg: StageSettings) -> list[dict]:
     """The blocks to insert: number in the expanded model, and the layer each is a copy of."""
+    from lib import llava
+
     architecture = cfg.model.architecture or llava.ARCHITECTURES[cfg.model.name]
     expansion = blocks.plan_expansion(architecture["text"]["num_hidden_layers"], cfg.block_expansion.new_blocks)
     return [{"new block": one.layer, "copy of layer": one.source} for one in expansion.blocks if one.inserted]
