@@ -24,7 +24,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
+        raise DataError(f"{path}: no such file; bring it, or make it again") from None
     except IsADirectoryError:
         raise DataError(f"{path}: a folder where a file should be") from None
     except UnicodeDecodeError as error:
@@ -37,7 +37,7 @@ def read_json(path: Path) -> object:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(
-            f"{path}:{error.lineno}: not valid JSON at column {error.colno} ({error.msg}); is the file cut off?"
+            f"{path}:{error.lineno}: not valid JSON at column {error.colno} ({error.msg}); is the file cut off? bring or make it again"
         ) from None
 
 
@@ -50,7 +50,7 @@ def read_jsonl(path: Path) -> list[dict]:
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not valid JSON ({error.msg}); is the file cut off?") from None
+            raise DataError(f"{path}:{number}: not valid JSON ({error.msg}); is the file cut off? bring or make it again") from None
     return rows
 
 

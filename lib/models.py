@@ -192,7 +192,7 @@ def quiet() -> Iterator[None]:
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of weights by name, on the CPU, without the prefixes that torchrun and torch.compile put before them."""
     if not path.is_file():
-        raise MissingInput(f"{path}: no such file of weights")
+        raise MissingInput(f"{path}: no such file of weights; give the path of one that is there")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
@@ -212,7 +212,7 @@ def _read_pickle(path: Path) -> object:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise WeightsError(
-            f"{path}: holds more than tensors and plain values, which may be code; refused, nothing of it was run"
+            f"{path}: holds more than tensors and plain values, which may be code; nothing of it was run; ask for a file of tensors only"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{path}: damaged or cut off, torch cannot read it; copy or download it again") from error

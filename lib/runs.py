@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lib import files, paths, runtime
 from lib.config import Resolved
-from lib.errors import ConfigError, MissingInput, RecordError
+from lib.errors import ConfigError, DataError, MissingInput, RecordError
 from lib.records import StageRecord, Status
 
 RUN_FILE = "run.json"
@@ -96,11 +96,17 @@ def default_tag(resolved: Resolved) -> str:
 
 
 def read(folder: Path) -> dict:
-    """The content of run.json. Raises RecordError if the folder is no run folder."""
+    """The content of run.json. Raises RecordError if there is none, or none that can be read."""
     path = folder / RUN_FILE
     if not path.is_file():
         raise RecordError(f"{paths.relative(folder)}: no {RUN_FILE}, so this is no run folder")
-    content = files.read_json(path)
+    try:
+        content = files.read_json(path)
+    except DataError as error:
+        # In log the folder only shows what the store holds; a kept run's folder holds it itself.
+        raise RecordError(
+            f"{str(error).partition(';')[0]}; restore it, or if it is in log delete its folder: finished stages stay"
+        ) from None
     if not isinstance(content, dict) or "stages" not in content:
         raise RecordError(f"{paths.relative(path)}: no list of stages; not written by this kit?")
     return content

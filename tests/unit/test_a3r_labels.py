@@ -139,7 +139,7 @@ def test_an_empty_label_file_and_a_missing_one_are_errors(given_file, tmp_path):
     empty = "given.txt: no label in this file; expected one line name$attribute$caption per image"
     assert refused(read_labels, given_file("")) == empty
     assert refused(read_labels, given_file("\n\n")) == empty
-    assert refused(read_labels, tmp_path / "absent.txt") == "absent.txt: no such file"
+    assert refused(read_labels, tmp_path / "absent.txt") == "absent.txt: no such file; bring it, or make it again"
 
 
 def test_long_values_are_cut_in_messages():

@@ -199,7 +199,7 @@ def test_all_faults_are_listed_not_only_the_first():
 def test_a_broken_or_foreign_result_file_is_one_line(tmp_path):
     path = tmp_path / "result.json"
     path.write_text(results_text([Result("A Bus.", ("a.jpg",))])[:40])
-    with pytest.raises(DataError, match=r"result\.json:4: not valid JSON at column \d+ \(.*\); is the file cut off\?$"):
+    with pytest.raises(DataError, match=r"result\.json:4: not valid JSON at column \d+ \(.*\); is the file cut off\? bring or make it again$"):
         read_results(path)
     path.write_text(json.dumps({"results": [{"text": "x"}]}))
     with pytest.raises(DataError) as caught:

@@ -136,7 +136,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: 
     for name in ("new.pt", "old.pt"):
         with pytest.raises(WeightsError) as error:
             load_open_clip(Path(name), model=SMALL)
-        assert str(error.value) == f"{name}: holds more than tensors and plain values, which may be code; refused, nothing of it was run"
+        assert str(error.value) == f"{name}: holds more than tensors and plain values, which may be code; nothing of it was run; ask for a file of tensors only"
     assert not Path("exploded").exists()
 
 
@@ -160,7 +160,7 @@ def test_a_checkpoint_without_weights_is_refused(tmp_path: Path):
 def test_what_is_missing_is_named(small: OpenClip, tmp_path: Path):
     with pytest.raises(MissingInput) as error:
         load_open_clip(tmp_path / "epoch_5.pt", model=SMALL)
-    assert str(error.value) == f"{tmp_path / 'epoch_5.pt'}: no such file of weights"
+    assert str(error.value) == f"{tmp_path / 'epoch_5.pt'}: no such file of weights; give the path of one that is there"
     with pytest.raises(MissingInput) as error:
         load_open_clip(tmp_path)
     assert str(error.value) == f"{tmp_path}: no open_clip_config.json in it, so not a folder of open_clip weights"

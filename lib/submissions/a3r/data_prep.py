@@ -176,5 +176,5 @@ def list_pictures(folder: Path) -> list[str]:
     """The names of the pictures in a folder, sorted; other files are none. Raises DataError if there is no picture."""
     names = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICTURE_TYPES) if folder.is_dir() else []
     if not names:
-        raise DataError(f"{folder}: no picture here ({', '.join(PICTURE_TYPES)}); an empty gallery cannot be ranked")
+        raise DataError(f"{folder}: no picture here ({', '.join(PICTURE_TYPES)}); put the gallery there, an empty one cannot be ranked")
     return names
