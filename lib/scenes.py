@@ -3,7 +3,8 @@
 A `Scene` names what can be seen; `draw` shows one moment of it and says where pedestrian and vehicle are. Every value of every
 attribute has large cues of its own (a bus is long and has many windows, who is looking at a telephone holds one that shines), and
 what the record does not name - the place in the picture, the camera's distance, the light - comes from the `Camera`. Attributes are
-drawn independently of each other, so none can be guessed from another. Left and right are those of the picture.
+drawn independently of each other, so none can be guessed from another, and no word names values of two of them. Left and right are
+those of the picture.
 """
 
 from collections.abc import Iterator
@@ -30,26 +31,31 @@ LASTING: dict[str, tuple[str, ...]] = {
     "age": ("child", "teenager", "adult", "elderly"),
     "upper": ("red", "yellow", "white", "orange", "purple"),
     "lower": ("black", "brown", "pink", "grey", "blue"),
-    "vehicle_colour": ("red", "white", "black", "yellow", "blue"),
+    "vehicle_colour": ("green", "silver", "turquoise", "beige", "maroon"),
     "vehicle_type": ("sedan", "van", "truck", "bus"),
 }
 PASSING: dict[str, tuple[str, ...]] = {
     "position": ("near left", "near right", "far left", "far right"),  # of the pedestrian, seen from the vehicle
     "movement": ("standing", "walking", "running", "crouching"),
-    "sight": ("vehicle", "ahead", "behind", "telephone"),
+    "sight": ("traffic", "ahead", "behind", "telephone"),
     "driving": ("stopped", "slow", "turning", "fast"),
 }
 ATTRIBUTES = LASTING | PASSING
 
 COLOURS: dict[str, Rgb] = {
+    "beige": (232, 205, 150),
     "black": (20, 20, 22),
     "blue": (45, 95, 215),
     "brown": (115, 65, 25),
+    "green": (20, 140, 50),
     "grey": (135, 135, 140),
+    "maroon": (115, 5, 35),
     "orange": (250, 130, 10),
     "pink": (250, 150, 195),
     "purple": (125, 35, 160),
     "red": (215, 25, 30),
+    "silver": (200, 205, 212),
+    "turquoise": (0, 175, 190),
     "white": (248, 248, 248),
     "yellow": (248, 225, 35),
 }
@@ -63,7 +69,7 @@ _GROUNDS: dict[str, Rgb] = {
 _HAIR: dict[str, Rgb] = {"child": (250, 215, 0), "teenager": (150, 60, 20), "adult": (15, 15, 15), "elderly": (250, 250, 250)}
 _SKIN, _DARK, _GLASS, _WHITE = (236, 190, 150), (15, 15, 15), (150, 215, 235), (255, 255, 255)
 _BRAKE, _INDICATOR, _LAMP, _STREAK = (255, 0, 0), (255, 150, 0), (0, 150, 140), (255, 0, 190)
-_BEAM, _SCREEN = (255, 245, 120), (0, 240, 255)
+_BEAM, _SCREEN, _SHOES = (255, 245, 120), (0, 240, 255), (190, 255, 0)
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def random_scene(rng: Generator, moments: int) -> Scene:
 
 def random_camera(rng: Generator, view: View) -> Camera:
     """A camera of this view from which both boxes are larger than 1,000 square pixels."""
-    return Camera(view, zoom=float(rng.uniform(0.92, 1.06)), place=float(rng.random()), light=float(rng.uniform(0.88, 1.08)))
+    return Camera(view, zoom=float(rng.uniform(0.96, 1.04)), place=float(rng.random()), light=float(rng.uniform(0.9, 1.05)))
 
 
 def clip(scene: Scene, camera: Camera, frames_per_phase: int) -> Iterator[Picture]:
@@ -182,11 +188,11 @@ class _Sheet:
 def _draw_from_roadside(sheet: _Sheet, scene: Scene, moment: Moment, camera: Camera, time: float) -> tuple[Box, Box | None]:
     """Pedestrian and vehicle side by side; the vehicle heads for the pedestrian."""
     wide, high = (size * camera.zoom for size in _SIZES[scene.vehicle_type])
-    walker_wide, walker_high = 46 * camera.zoom, 88 * camera.zoom
+    walker_wide, walker_high = 64 * camera.zoom, 122 * camera.zoom
     distance, side = moment.position.split()
-    gap = (6 if distance == "near" else 58) * camera.zoom - 4 * time * (moment.driving != "stopped")
-    start = MARGIN + camera.place * (WIDTH - 2 * MARGIN - wide - walker_wide - gap)
-    foot = HEIGHT - 4 - 8 * camera.place
+    gap = (6 if distance == "near" else 44) * camera.zoom - 4 * time * (moment.driving != "stopped")
+    start = MARGIN + (0.4 + 0.2 * camera.place) * (WIDTH - 2 * MARGIN - wide - walker_wide - gap)
+    foot = HEIGHT - 6 - 4 * camera.place
     if side == "left":
         walker_left, left = start, start + walker_wide + gap
     else:
@@ -204,9 +210,9 @@ def _draw_from_roadside(sheet: _Sheet, scene: Scene, moment: Moment, camera: Cam
 def _draw_from_vehicle(sheet: _Sheet, scene: Scene, moment: Moment, camera: Camera, time: float) -> tuple[Box, Box | None]:
     """The pedestrian before the windscreen, larger when near, and the vehicle's own front below."""
     distance, side = moment.position.split()
-    high = (104 if distance == "near" else 66) * camera.zoom + 3 * time * (moment.driving != "stopped")
-    wide, foot = 0.52 * high, (140 if distance == "near" else 122)
-    centre = 48 + 36 * camera.place if side == "left" else WIDTH - 84 + 36 * camera.place
+    high = (126 if distance == "near" else 84) * camera.zoom + 3 * time * (moment.driving != "stopped")
+    wide, foot = 0.52 * high, (150 if distance == "near" else 128)
+    centre = 60 + 10 * camera.place if side == "left" else WIDTH - 70 + 10 * camera.place
     pedestrian = (centre - wide / 2, foot - high, wide, high)
     sheet.place(pedestrian, mirrored=side == "right")
     _draw_pedestrian(sheet, scene, moment)
@@ -246,9 +252,9 @@ def _draw_downfall(sheet: _Sheet, weather: str, time: float) -> None:
     """Rain in streaks or snow in flakes over everything; it falls with time."""
     if weather not in ("rainy", "snowy"):
         return
-    for number in range(44):
+    for number in range(30):
         # Steps by the golden ratio cover the picture evenly.
-        x, y = number * 0.618034 % 1 * WIDTH, (number / 44 + time) % 1 * HEIGHT
+        x, y = number * 0.618034 % 1 * WIDTH, (number / 30 + time) % 1 * HEIGHT
         if weather == "rainy":
             sheet.pen.line((x, y, x - 5, y + 13), fill=(120, 150, 205), width=2)
         else:
@@ -302,7 +308,7 @@ def _draw_lights(sheet: _Sheet, driving: str) -> None:
     if driving == "stopped":
         sheet.block(0.88, 0.3, 1.06, 0.78, _BRAKE)
     elif driving == "slow":
-        sheet.block(-0.06, 0.44, 0.16, 0.74, _LAMP)
+        sheet.block(-0.06, 0.4, 0.24, 0.78, _LAMP)
     elif driving == "turning":
         sheet.oval(-0.06, 0.4, 0.16, 0.78, _INDICATOR)
         sheet.oval(0.84, 0.4, 1.06, 0.78, _INDICATOR)
@@ -345,48 +351,56 @@ def _draw_panel(sheet: _Sheet, driving: str) -> None:
 
 def _draw_pedestrian(sheet: _Sheet, scene: Scene, moment: Moment) -> None:
     """A figure that fills its box; the vehicle is to its right unless the sheet is mirrored."""
-    hip = 0.72 if moment.movement == "crouching" else 0.62
-    _draw_legs(sheet, moment.movement, COLOURS[scene.lower], hip)
-    sheet.block(0.2, 0.27, 0.8, hip, COLOURS[scene.upper])
-    sheet.oval(0.24, 0.02, 0.76, 0.3, _SKIN)
-    _draw_age(sheet, scene.age)
-    if moment.sight == "vehicle":
-        sheet.shape([(0.62, 0.15), (1.35, 0.02), (1.35, 0.34)], _BEAM)
+    left, top, width, height = sheet.box
+    if moment.movement == "crouching":
+        sheet.place((left, top + 0.3 * height, width, 0.7 * height), mirrored=sheet.mirrored)
+    _draw_legs(sheet, moment.movement, COLOURS[scene.lower])
+    _draw_burden(sheet, scene.age)
+    sheet.block(0.22, 0.27, 0.78, 0.64, COLOURS[scene.upper])
+    if moment.movement == "running":
+        sheet.block(-0.12, 0.34, 1.12, 0.44, COLOURS[scene.upper])
+    sheet.oval(0.2, 0.02, 0.8, 0.31, _SKIN)
+    sheet.shape([(0.14, 0.15), (0.22, 0.0), (0.78, 0.0), (0.86, 0.15)], _HAIR[scene.age])
+    if moment.sight == "traffic":
+        sheet.shape([(0.7, 0.18), (1.35, 0.0), (1.35, 0.36)], _BEAM)
     elif moment.sight == "behind":
-        sheet.shape([(0.38, 0.15), (-0.35, 0.02), (-0.35, 0.34)], _BEAM)
+        sheet.shape([(0.3, 0.18), (-0.35, 0.0), (-0.35, 0.36)], _BEAM)
     elif moment.sight == "telephone":
-        sheet.block(0.36, 0.3, 0.64, 0.44, _SCREEN)
+        sheet.block(0.3, 0.3, 0.7, 0.46, _SCREEN)
     else:
-        for x in (0.3, 0.54):
-            sheet.oval(x, 0.13, x + 0.17, 0.24, _DARK)
+        for x in (0.26, 0.53):
+            sheet.oval(x, 0.15, x + 0.21, 0.27, _DARK)
 
 
-def _draw_legs(sheet: _Sheet, movement: str, ink: Rgb, hip: float) -> None:
-    """Legs together, astride, in a long stride with dust behind, or folded."""
+def _draw_legs(sheet: _Sheet, movement: str, ink: Rgb) -> None:
+    """Legs together on a shadow, astride in bright shoes, in a long stride with dust below, or folded."""
     if movement == "standing":
-        sheet.block(0.24, hip, 0.76, 1.0, ink)
+        sheet.oval(-0.1, 0.94, 1.1, 1.04, _DARK)
+        sheet.block(0.24, 0.62, 0.76, 0.98, ink)
     elif movement == "walking":
-        sheet.shape([(0.2, hip), (0.8, hip), (1.0, 1.0), (0.7, 1.0), (0.5, 0.76), (0.3, 1.0), (0.0, 1.0)], ink)
+        sheet.shape([(0.22, 0.62), (0.78, 0.62), (1.04, 0.92), (0.7, 0.92), (0.5, 0.78), (0.3, 0.92), (-0.04, 0.92)], ink)
+        for x in (-0.12, 0.66):
+            sheet.block(x, 0.9, x + 0.46, 1.0, _SHOES)
     elif movement == "running":
-        sheet.shape([(0.2, hip), (0.8, hip), (1.2, 0.8), (1.15, 0.95), (0.6, 0.78), (0.2, 0.8), (-0.2, 0.98), (-0.3, 0.84)], ink)
-        for x in (-0.34, 0.2):
-            sheet.oval(x, 0.9, x + 0.36, 1.0, _WHITE)
+        sheet.shape([(0.22, 0.62), (0.78, 0.62), (1.2, 0.78), (1.15, 0.94), (0.6, 0.8), (0.2, 0.82), (-0.2, 0.98), (-0.3, 0.82)], ink)
+        for x in (-0.36, 0.0, 0.36):
+            sheet.oval(x, 0.86, x + 0.42, 1.02, _WHITE)
     else:
-        sheet.block(-0.06, hip, 1.06, 0.9, ink)
-        sheet.block(0.1, 0.9, 0.9, 1.0, _DARK)
+        sheet.block(-0.1, 0.62, 1.1, 0.92, ink)
+        sheet.block(0.1, 0.92, 0.9, 1.0, _DARK)
 
 
-def _draw_age(sheet: _Sheet, age: str) -> None:
-    """Hair or cap, and what is carried: nothing, a satchel, a case or a stick."""
-    sheet.shape([(0.2, 0.13), (0.28, 0.0), (0.72, 0.0), (0.8, 0.13)], _HAIR[age])
+def _draw_burden(sheet: _Sheet, age: str) -> None:
+    """What is carried: a balloon, a satchel, a case or a stick."""
     if age == "child":
-        sheet.block(0.08, 0.09, 0.92, 0.14, _HAIR[age])
+        sheet.oval(-0.3, 0.0, 0.1, 0.2, (255, 60, 160))
+        sheet.stroke((-0.1, 0.2), (0.1, 0.5), 2, _DARK)
     elif age == "teenager":
-        sheet.block(0.0, 0.3, 0.2, 0.56, (0, 110, 90))
+        sheet.block(-0.02, 0.3, 0.24, 0.58, (0, 120, 90))
     elif age == "adult":
-        sheet.block(-0.1, 0.56, 0.22, 0.76, (70, 40, 15))
+        sheet.block(-0.16, 0.54, 0.24, 0.76, (70, 40, 15))
     else:
-        sheet.stroke((0.0, 0.42), (0.0, 1.0), 4, (100, 55, 15))
+        sheet.stroke((-0.02, 0.4), (-0.02, 1.0), 6, (100, 55, 15))
 
 
 def _pick(rng: Generator, choices: tuple[Choice, ...]) -> Choice:

@@ -17,7 +17,7 @@ from lib.submissions.cityllava.captions import CHANCE, NAMED, clauses, pedestria
 SEEDS = st.integers(0, 2**32 - 1)
 WRITE = {"pedestrian": pedestrian_caption, "vehicle": vehicle_caption}
 VALUES = Scene(
-    "rainy", "parking lot", "child", "yellow", "blue", "red", "bus", (Moment("far left", "running", "vehicle", "turning"),)
+    "rainy", "parking lot", "child", "yellow", "blue", "green", "bus", (Moment("far left", "running", "traffic", "turning"),)
 ).values(0)
 
 
@@ -45,7 +45,7 @@ def test_the_usual_wording_about_a_pedestrian():
 
 def test_the_rarer_wording_about_a_vehicle():
     assert vehicle_caption(VALUES, Always(0.99)) == (
-        "The vehicle concerned is a long red bus full of passengers. From its seat the pedestrian is at a great distance on the left. "
+        "The vehicle concerned is a long green bus full of passengers. From its seat the pedestrian is at a great distance on the left. "
         "Right now the vehicle steers into a turning curve at 15 km/h. Before it there is a little child below ten years in a yellow "
         "raincoat and blue jeans. As for the weather, it is raining heavily from a dark sky. The scene takes place among the marked "
         "spaces of a parking lot."
@@ -118,8 +118,8 @@ def test_a_caption_that_names_two_values_or_none_names_none():
 
 
 def test_colour_and_type_of_the_vehicle_are_read_from_one_phrase():
-    found = clauses("The vehicle is a heavy blue truck loaded with cargo.")
-    assert (found["vehicle_colour"], found["vehicle_type"], found["lower"]) == ("blue", "truck", None)
+    found = clauses("The vehicle is a heavy maroon truck loaded with cargo.")
+    assert (found["vehicle_colour"], found["vehicle_type"], found["lower"]) == ("maroon", "truck", None)
 
 
 def test_chance_is_one_of_the_values():

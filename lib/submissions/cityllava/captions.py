@@ -74,7 +74,7 @@ _WORDINGS: dict[str, _Wordings] = {
         "crouching": ("has crouched down near the ground", "is crouching low with folded knees"),
     },
     "sight": {
-        "vehicle": ("fixed on the approaching vehicle", "directed straight at the vehicle"),
+        "traffic": ("fixed on the approaching vehicle", "directed straight at the vehicle"),
         "ahead": ("open wide and turned to the front", "aimed ahead at whatever comes next"),
         "behind": ("turned back over the other shoulder", "cast behind as if someone followed"),
         "telephone": ("lowered to a shining telephone screen", "absorbed by messages on the telephone"),
