@@ -50,9 +50,10 @@ def count_values(shapes: Mapping[str, tuple[int, ...]], rank: int) -> int:
 
 
 def save(model: "nn.Module", state: Mapping[str, "Tensor"], folder: Path) -> None:
-    """Write adapters and projector, from the model's gathered state, in PEFT's format; the base weights' place is left out."""
-    model.peft_config["default"].base_model_name_or_path = None
+    """Write adapters and projector, from the model's gathered state, in PEFT's format; the place of the base weights is left out."""
+    model.peft_config["default"].base_model_name_or_path = ""
     model.save_pretrained(folder, state_dict=dict(state))
+    (folder / "README.md").unlink()  # an empty form
 
 
 def merge(model: "nn.Module", folder: Path) -> "nn.Module":

@@ -243,18 +243,18 @@ def _generate(bundle: Llava, prompts: list[list[int]], pixels: Tensor, names: Se
     tokenizer, device = bundle.tokenizer, bundle.model.device
     batch = datasets.pad_left(prompts, tokenizer.pad_token_id)
     ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
-    with torch.inference_mode():
-        found = bundle.model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            pixel_values=pixels.to(device, bundle.model.dtype),
-            max_new_tokens=how.max_new_tokens,
-            do_sample=False,  # the draw is made by DrawByPlace, so that it does not depend on the batch
-            logits_processor=_drawing(bundle, names, ids.shape[1], how),
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=bundle.end_id,
-            use_cache=True,  # which a model that trains with gradient checkpointing has turned off
-        )
+    # NOTE: not in torch.inference_mode: weights that ZeRO-3 gathers there could not be trained afterwards.
+    found = bundle.model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        pixel_values=pixels.to(device, bundle.model.dtype),
+        max_new_tokens=how.max_new_tokens,
+        do_sample=False,  # the draw is made by DrawByPlace, so that it does not depend on the batch
+        logits_processor=_drawing(bundle, names, ids.shape[1], how),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=bundle.end_id,
+        use_cache=True,  # which a model that trains with gradient checkpointing has turned off
+    )
     texts = []
     for row in found[:, ids.shape[1] :].tolist():
         end = row.index(bundle.end_id) + 1 if bundle.end_id in row else len(row)

@@ -48,6 +48,8 @@ def train(plan: Plan) -> None:
     """
     if (plan.out / MODEL).is_dir():
         return
+    if plan.deepspeed != "none" and plan.device == "cpu":
+        join_processes()
     checkpoint = newest_checkpoint(plan.out)
     arguments = training_arguments(plan, resumed=checkpoint is not None)
     # NOTE: ZeRO-3 shards weights while they are loaded, and knows that it must once the arguments exist.
@@ -74,6 +76,14 @@ def train(plan: Plan) -> None:
     export(trainer, bundle, plan)
 
 
+def join_processes() -> None:
+    """Let DeepSpeed know the other processes, which the Trainer does on GPUs only, and keep it from compiling operations for a CPU."""
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__ = {}
+    deepspeed.init_distributed("gloo")
+
+
 def read_dataset(path: Path, bundle: Llava, plan: Plan) -> datasets.InstructionDataset:
     """The samples of a file, prepared as the plan says."""
     return datasets.InstructionDataset(
@@ -97,7 +107,7 @@ def prepare_model(model: nn.Module, plan: Plan) -> nn.Module:
     else:
         model = adapters.attach(model, plan.lora)
     if plan.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable()
         # transformers makes the embeddings ask for a gradient here, for the reentrant kind's sake: every frozen layer would be
         # differentiated. This is why the Trainer is not told to do it.
         model.disable_input_require_grads()
@@ -227,14 +237,18 @@ def export(trainer: Trainer, bundle: Llava, plan: Plan) -> None:
         return
     draft = plan.out / f".{MODEL}"
     shutil.rmtree(draft, ignore_errors=True)
+    unset_hf_deepspeed_config()  # or weights would be sharded while they are loaded
     if plan.method == "lora":
         adapters.save(trainer.model, state, plan.out / ADAPTER)
-        unset_hf_deepspeed_config()  # or the weights would be sharded while they are loaded
         start = llava.load(plan.model, dtype=_dtype(plan), quantize="none")
-        llava.save(dataclasses.replace(start, model=adapters.merge(start.model, plan.out / ADAPTER)), draft)
+        model = adapters.merge(start.model, plan.out / ADAPTER)
     else:
-        trainer.model.save_pretrained(draft, state_dict=state, max_shard_size=llava.SHARD)
-        llava.save_preprocessing(bundle, draft)
+        # NOTE: not trainer.model, which writes wrong names after it was loaded under ZeRO-3.
+        with torch.device("meta"):
+            model = type(trainer.model)(trainer.model.config)
+        model.load_state_dict(state, assign=True)
+        model.generation_config = trainer.model.generation_config
+    llava.save(dataclasses.replace(bundle, model=model), draft)
     draft.replace(plan.out / MODEL)
 
 
