@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from lib import runtime
@@ -23,13 +24,14 @@ if __name__ == "__main__":
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import unset_hf_deepspeed_config
 
 from lib import adapters, blocks, conversation, datasets, files, llava, paths, training_plan
-from lib.errors import ConfigError, KitError
+from lib.errors import ConfigError, KitError, WeightsError
 from lib.llava import Llava
 from lib.recorder import Recorder
 from lib.training_plan import Plan
@@ -37,6 +39,7 @@ from lib.training_plan import Plan
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS, MODEL, ADAPTER, PARAMS, PROGRESS = "checkpoints", "model", "adapter", "params.txt", "progress.json"
+WEIGHTS = "trained.safetensors"  # in a checkpoint
 DEEPSPEED = {"zero2": "script/deepspeed/zero2.json", "zero3": "script/deepspeed/zero3.json"}
 
 
@@ -48,14 +51,20 @@ def train(plan: Plan) -> None:
     """
     if (plan.out / MODEL).is_dir():
         return
+    _check_processes(plan)
     if plan.deepspeed != "none" and plan.device == "cpu":
         join_processes()
+    transformers.set_seed(plan.seed)  # adapters begin at random
     checkpoint = newest_checkpoint(plan.out)
     arguments = training_arguments(plan, resumed=checkpoint is not None)
     # NOTE: ZeRO-3 shards weights while they are loaded, and knows that it must once the arguments exist.
     bundle = llava.load(plan.model, dtype=_dtype(plan), quantize="none", attention=plan.attention)
     known = {name: read_dataset(path, bundle, plan) for name, path in (("train", plan.train), ("val", plan.val))}
-    _check_counts(plan, len(known["train"]))
+    if len(known["train"]) < plan.samples_per_step:
+        raise ConfigError(
+            f"finetune.batch_size: {plan.samples_per_step} samples a step, there are {len(known['train'])} to train on; "
+            "make the batch smaller"
+        )
     order = datasets.SampleOrder(
         known["train"].lengths, plan.batch_size, plan.processes * plan.accumulation, plan.seed, grouped=plan.group_by_length
     )
@@ -152,13 +161,33 @@ def training_arguments(plan: Plan, *, resumed: bool) -> TrainingArguments:
 
 
 class LlavaTrainer(Trainer):
-    """The Trainer with the published order of samples, and a learning rate of its own for the projector where one is given."""
+    """The Trainer with the published order of samples, a learning rate of its own for the projector, and checkpoints of what trains."""
 
     def __init__(self, plan: Plan, order: Sampler, **given: object) -> None:
         self.plan, self.order = plan, order
         super().__init__(**given)
         # As published: the loss of a step is the mean over its micro-batches, not over all tokens of the step.
         self.model_accepts_loss_kwargs = False
+
+    def save_model(self, output_dir: str, _internal_call: bool = False) -> None:
+        """Write the weights that train into a checkpoint, by their names in memory; with ZeRO, DeepSpeed writes all of them beside.
+
+        The Trainer's own writing gives them the names of the published layout, from which it then resumes without loading any.
+        """
+        if self.args.should_save and not self.is_deepspeed_enabled:
+            trained = {name: weight.detach().contiguous() for name, weight in self._trained()}
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_file(trained, Path(output_dir) / WEIGHTS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        saved, trained = load_file(Path(resume_from_checkpoint) / WEIGHTS), dict(self._trained())
+        if saved.keys() != trained.keys():
+            odd = min(saved.keys() ^ trained.keys())
+            raise WeightsError(f"{resume_from_checkpoint}: of another training, as {odd} shows; delete the folder of the stage's result")
+        self.model.load_state_dict(saved, strict=False)
+
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad)
 
     def _get_train_sampler(self, *_: object) -> Sampler:
         return self.order
@@ -174,10 +203,9 @@ class LlavaTrainer(Trainer):
         """What trains by learning rate and weight decay; the projector is last if it has its own rate, since the first one is logged."""
         decayed = set(self.get_decay_parameter_names(self.model))
         groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                own_rate = self.plan.projector_lr is not None and adapters.PROJECTOR in name
-                groups.setdefault((own_rate, name not in decayed), []).append(parameter)
+        for name, parameter in self._trained():
+            own_rate = self.plan.projector_lr is not None and adapters.PROJECTOR in name
+            groups.setdefault((own_rate, name not in decayed), []).append(parameter)
         return [
             {
                 "params": groups[own_rate, plain],
@@ -257,14 +285,10 @@ def _dtype(plan: Plan) -> llava.Dtype:
     return "bf16" if plan.precision == "bf16" and plan.deepspeed != "none" else "fp32"
 
 
-def _check_counts(plan: Plan, samples: int) -> None:
+def _check_processes(plan: Plan) -> None:
     running = int(os.environ.get("WORLD_SIZE", "1"))
     if running != plan.processes:
-        raise ConfigError(f"the plan is for {plan.processes} processes, {running} are running; start it by torchrun with as many")
-    if samples < plan.samples_per_step:
-        raise ConfigError(
-            f"finetune.batch_size: {plan.samples_per_step} samples a step, there are {samples} to train on; make the batch smaller"
-        )
+        raise ConfigError(f"finetune.processes is {plan.processes}, {running} are running; start the program by torchrun with as many")
 
 
 def main(arguments: list[str]) -> int:
