@@ -47,7 +47,7 @@ def build_dataset(cfg: StageSettings, run: Run) -> Trained:
     if len(records) < per_step:
         raise ConfigError(f"finetune.batch_size: {per_step} samples a step, there are {len(records)}; make the batch smaller")
     per_epoch = math.ceil(len(records) / per_step)
-    return Trained(tuple(records), data_prep.media_root(run.of("data_prep")), per_epoch, math.ceil(per_epoch * recipe.epochs))
+    return Trained(tuple(records), data_prep.media_root(run.of("data_prep")), per_epoch, per_epoch * recipe.epochs)
 
 
 def count_samples(dataset: Trained) -> dict:

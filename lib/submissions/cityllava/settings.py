@@ -134,7 +134,7 @@ class Finetune(Section):
     batch_size: Positive
     accumulation: Positive
     processes: Positive
-    epochs: Rate
+    epochs: Positive
     lr: Rate
     projector_lr: Rate | None
     warmup_ratio: Share
