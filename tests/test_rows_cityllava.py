@@ -133,9 +133,13 @@ ROWS: dict[int, tuple[str, dict[str, list[str]]]] = {
             "the_trainer_left_its_curves_its_parameters_and_the_samples_it_saw",
             "the_run_folder_holds_what_a_person_looks_for",
         ],
-        "stages/overrides_cityllava": ["a_killed_training_goes_on_from_its_checkpoint_and_ends_in_the_same_weights"],
+        "unit/training": [
+            "killed_and_started_again_it_ends_in_the_same_weights",
+            "tensorboard_shows_the_same_numbers_and_what_is_said_about_held_out_pictures",
+        ],
     }),
     18: ("the recipes of LoRA and of full training", {
+        "unit/training": ["adapters_change_linear_layers_and_the_projector", "in_full_everything_changes_but_the_tower"],
         "stages/overrides_cityllava": [
             "a_variant_is_these_changes_of_the_settings",
             "adapters_are_trained_with_the_projector_and_merged_into_the_weights_that_are_asked",

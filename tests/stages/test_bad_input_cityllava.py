@@ -310,6 +310,10 @@ def test_a_threshold_that_no_box_exceeds_leaves_nothing_to_train_on(small_run):
             "cityllava base tiny: pictures.views.0 = 'above' cannot be: input should be 'local' or 'global'",
         ),
         (
+            ["--set", "finetune.epochs=0.5"],
+            "cityllava base tiny: finetune.epochs = 0.5 cannot be: input should be a valid integer, got a number with a fractional part",
+        ),
+        (
             ["--set", "infer.order=both"],
             "cityllava base tiny: infer.order = 'both' cannot be: input should be 'vehicle_first', 'pedestrian_first' or 'independent'",
         ),

@@ -60,7 +60,8 @@ def of_variant(name: str) -> dict[str, str]:
 
 
 LORA, SFT = (of_variant(name) | {"block_expansion.new_blocks": "0"} for name in ("lora", "sft"))
-SHORT = {"finetune.epochs": "0.25"}  # enough to see what moves
+FEWER = {"augmentation.short_qa": "false"}
+SHORT = {**FEWER, "finetune.evaluations_per_epoch": "1", "finetune.saves_per_epoch": "1"}  # enough to see what moves
 LOCAL = {"pictures.views": "[local]", "finetune.trained": "blocks"}
 TILES = {
     "pictures.views": "[global]",
@@ -142,7 +143,7 @@ def questions(folder: Path, name: str = filters.CHECKED) -> set[str]:
 
 
 def test_without_short_questions_every_sample_is_a_whole_caption_and_nobody_is_asked(small_run):
-    folder = played("augmentation", {"augmentation.short_qa": "false"})
+    folder = played("augmentation", FEWER)
     assert {one["full_flag"] for one in samples(folder)} == {1}
     full = [one for one in samples(small_run.stage("augmentation")) if one["full_flag"]]
     assert [one["conversations"] for one in samples(folder)] == [one["conversations"] for one in full]
@@ -331,6 +332,7 @@ def test_weights_of_the_original_layout_stand_for_base_and_training_wherever_the
 
 def trained(changes: Mapping[str, str]) -> Path:
     """The folder of a short training with these changes, and of the expansion that it starts from."""
+    played("augmentation", FEWER)
     played("block_expansion", {**changes, **SHORT})
     return played("finetune", {**changes, **SHORT})
 
@@ -398,27 +400,6 @@ def test_full_training_changes_everything_but_the_tower(small_run):
     frame = data_prep.media_root(small_run.stage("data_prep")) / trained_records(small_run)[0]["image"]
     padded, squashed = (generation.llava.pixel_values([frame], 56, way) for way in ("pad", "squash"))
     assert padded.shape == squashed.shape and not torch.equal(padded, squashed)
-
-
-def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_in_the_same_weights(small_run, tmp_path):
-    done = small_run.stage("finetune")
-    plan = read(done / "checkpoints" / "plan.json") | {"out": str(tmp_path)}
-    half = min((done / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    shutil.copytree(half, tmp_path / "checkpoints" / half.name)
-    step = int(half.name.rpartition("-")[2])
-    rows = [row for row in files.read_jsonl(done / "training.jsonl") if row["step"] <= step]
-    files.write_json(tmp_path / "progress.json", {"step": step, "of": 0, "unit": "step"})
-    (tmp_path / "training.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows) + '{"kind": "tr')
-    files.write_json(tmp_path / "plan.json", plan)
-    generation.launch.run(
-        generation.launch.command("lib.training", [str(tmp_path / "plan.json")], processes=1),
-        tmp_path / "train.log",
-        watch=lambda: None,
-        label="training",
-    )
-    assert not changed_names(state(done / "model"), state(tmp_path / "model"))
-    again = [row for row in files.read_jsonl(tmp_path / "training.jsonl") if row["kind"] == "train"]
-    assert [row["step"] for row in again] == [row["step"] for row in files.read_jsonl(done / "training.jsonl") if row["kind"] == "train"]
 
 
 # 05: how is asked
