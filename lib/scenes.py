@@ -43,22 +43,10 @@ PASSING: dict[str, tuple[str, ...]] = {
 ATTRIBUTES = LASTING | PASSING
 
 COLOURS: dict[str, Rgb] = {
-    "beige": (232, 205, 150),
-    "black": (20, 20, 22),
-    "blue": (45, 95, 215),
-    "brown": (115, 65, 25),
-    "green": (20, 140, 50),
-    "grey": (135, 135, 140),
-    "maroon": (115, 5, 35),
-    "orange": (250, 130, 10),
-    "pink": (250, 150, 195),
-    "purple": (125, 35, 160),
-    "red": (215, 25, 30),
-    "silver": (200, 205, 212),
-    "turquoise": (0, 175, 190),
-    "white": (248, 248, 248),
-    "yellow": (248, 225, 35),
-}
+    "beige": (232, 205, 150), "black": (20, 20, 22), "blue": (45, 95, 215), "brown": (115, 65, 25), "green": (20, 140, 50),
+    "grey": (135, 135, 140), "maroon": (115, 5, 35), "orange": (250, 130, 10), "pink": (250, 150, 195), "purple": (125, 35, 160),
+    "red": (215, 25, 30), "silver": (200, 205, 212), "turquoise": (0, 175, 190), "white": (248, 248, 248), "yellow": (248, 225, 35),
+}  # fmt: skip
 _SKIES: dict[str, Rgb] = {"clear": (90, 180, 250), "cloudy": (165, 168, 175), "rainy": (60, 72, 95), "snowy": (238, 244, 252)}
 _GROUNDS: dict[str, Rgb] = {
     "intersection": (88, 90, 96),

@@ -32,7 +32,7 @@ FRAMES_PER_PHASE = 3
 LATE = 1  # frames by which the vehicle's camera starts later
 EVENT_EVERY = 4  # one scenario in so many is a normal event, with one overhead camera
 WRONG_FPS_EVERY = 3
-FAR_ZOOM = 0.4  # boxes of less than 1,000 square pixels
+FAR_ZOOM = 0.33  # boxes of less than 1,000 square pixels
 
 # Shares of what is odd; the first scenarios of a split show each once whatever the seed.
 PHASE_MISSING, BOX_MISSING, FILE_MISSING, CAMERA_FAR = 0.02, 0.03, 0.02, 0.04

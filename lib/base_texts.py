@@ -1,0 +1,178 @@
+"""What the tiny LLaVA base reads and says: a tokenizer that knows the words of the traffic world, questions, short answers, captions.
+
+The wording is plain, always the same, and the base's own: a list of what can be seen. Words of the published questions and words that
+a description of traffic may use are in the vocabulary as well, one token each, the way a large model knows them; anything else is
+written byte by byte.
+"""
+
+import re
+from typing import TYPE_CHECKING
+
+from numpy.random import Generator
+
+from lib.conversation import CHATML_DIRECT, IMAGE, Rendered, Turn, render
+from lib.errors import ConfigError
+from lib.scenes import ATTRIBUTES, View
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+BEGIN, END, OPEN, UNKNOWN = "<|startoftext|>", "<|im_end|>", "<|im_start|>", "<unk>"
+SPECIAL = (UNKNOWN, BEGIN, OPEN, END, IMAGE)
+STAGES = ("prerecognition", "recognition", "judgement", "action", "avoidance")
+
+QUESTIONS = {
+    "weather": "How is the weather?",
+    "road": "What kind of road is this?",
+    "age": "How old is the pedestrian?",
+    "upper": "Which colour is worn above?",
+    "lower": "Which colour is worn below?",
+    "vehicle_colour": "Which colour is the vehicle?",
+    "vehicle_type": "What kind of vehicle is this?",
+    "position": "Where is the pedestrian?",
+    "movement": "How does the pedestrian move?",
+    "sight": "Where does the pedestrian look?",
+    "driving": "How does the vehicle drive?",
+}
+# Both kinds of caption name everything, so that all of it is learned, but each begins with its own.
+DESCRIBED = {
+    "pedestrian": (
+        "age", "upper", "lower", "position", "movement", "sight", "weather", "road", "vehicle_colour", "vehicle_type", "driving",
+    ),
+    "vehicle": (
+        "vehicle_colour", "vehicle_type", "driving", "position", "weather", "road", "age", "upper", "lower", "movement", "sight",
+    ),
+}  # fmt: skip
+_STATEMENTS = {
+    "weather": "weather: {}",
+    "road": "road: {}",
+    "age": "age: {}",
+    "upper": "above: {}",
+    "lower": "below: {}",
+    "vehicle_colour": "colour of the vehicle: {}",
+    "vehicle_type": "kind of vehicle: {}",
+    "position": "position: {}",
+    "movement": "movement: {}",
+    "sight": "line of sight: {}",
+    "driving": "driving: {}",
+}
+_SUBJECTS = {"pedestrian": "the pedestrian in the green bounding box", "vehicle": "the vehicle in the blue bounding box"}
+QUESTIONS_DRAWN = 3
+FORMS, FORM_SHARES = ("caption", "questions", "long"), (0.6, 0.3, 0.1)  # of conversations
+ADORNED_SHARE = 0.3  # of the requests for a caption that name the stage, and of those that say what the picture shows
+_TOPICS = ("age", "height", "clothing", "line of sight", "relative position", "movement status", "weather conditions", "road environment")
+
+# Words of traffic and of everyday: the published questions, and what descriptions of people, vehicles, roads and weather use.
+WORDS = """
+This is an image in 'prerecognition' stage. This is an image in 'recognition' stage. This is an image in 'judgement' stage.
+This is an image in 'action' stage. This is an image in 'avoidance' stage.
+This picture shows the relationship between the pedestrian in the green bounding box and the vehicle in the blue bounding box.
+This picture shows the relationship between the vehicle and the ego-vehicle. Describe the ego-vehicle based on the relative position to
+the pedestrian, driving status, weather conditions and road environment. And describe the age, height, clothing of the pedestrian or the
+pedestrian closest to the vehicle based on line of sight, movement status. Describe the position of the pedestrian in the green box.
+Around As At Before From It Right Seen There Here He She They Their His Her When While No Both On In With By Above Below Behind
+Rain Snow Sun Clouds The A An All Driver Person People Who What Where How Which
+sunshine bright under clear blue sky sun shines no cloud can be seen thick grey clouds cover whole day dull and completely overcast
+rain pouring everything wet it is raining heavily from a dark snowflakes fall air freezing snowing cold winter
+at an intersection with white zebra stripes on broad crosswalk of along main road yellow lane markings asphalt busy
+in residential street paved red bricks between hedges inside parking lot slanted bays among marked spaces
+small child school cap little below ten years slim teenager who carries satchel young reddish hair grown adult leather briefcase
+thirties black elderly person leaning stick citizen whose hair
+red jacket yellow raincoat white shirt orange vest purple sweater black trousers brown corduroys pink leggings grey slacks blue jeans
+low sedan four doors boxy van for deliveries heavy truck loaded cargo long bus full passengers
+very close by left side hardly one step off to right many meters away towards edge great distance
+standing still without taking remains upright does not move walking forward ordinary pace walks calmly even steps
+running fast hurried strides runs haste raises some dust has crouched down near ground crouching folded knees
+fixed approaching directed straight open wide turned front aimed ahead whatever comes next back over other shoulder cast behind if
+someone followed lowered shining telephone screen absorbed messages
+stopped glowing brake lights 0 km/h halted waits brakes applied creeping slowly about 5 rolls its lamp lit turning corner flashing
+indicators steers into curve 15 speeding rapidly more than 50 accelerates strongly leaves streaks
+are all as observed here worn together clothing consists located eyes line sight this moment them for weather happens scene takes place concerned
+appears seat now meets before there
+"""
+
+
+def build_tokenizer(vocabulary: int) -> "PreTrainedTokenizerFast":
+    """A tokenizer with the special tokens, the 256 bytes, and every word of `texts`; it puts <|startoftext|> in front.
+
+    Raises ConfigError if there are more of them than the model's vocabulary has places.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    # A blank belongs to the word behind it; a line end or a mark stands alone.
+    words = sorted({word for text in texts() for word in re.findall(r"\n| ?[^\s.,:?']+|[.,:?']| ", text)})
+    pieces = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *(word.replace(" ", "▁") for word in words)]
+    if len(pieces) > vocabulary:
+        raise ConfigError(f"a vocabulary of {vocabulary} tokens is too small for the base's {len(pieces)}; raise text.vocab_size")
+    tokenizer = Tokenizer(models.Unigram([(piece, 0.0) for piece in pieces], unk_id=0, byte_fallback=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\n| ?[^\s.,:?']+|[.,:?']| "), "isolated"),
+            pre_tokenizers.Metaspace(prepend_scheme="never", split=False),
+        ]
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[(BEGIN, SPECIAL.index(BEGIN))])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BEGIN,
+        eos_token=END,
+        unk_token=UNKNOWN,
+        pad_token=UNKNOWN,
+        padding_side="right",
+        extra_special_tokens={"image_token": IMAGE, "open_token": OPEN},
+    )
+
+
+def texts() -> list[str]:
+    """Everything the base may read or say, for the vocabulary: whole texts, and every word of WORDS as it stands inside a text."""
+    found = [CHATML_DIRECT.system, CHATML_DIRECT.user[0], CHATML_DIRECT.assistant[0], *QUESTIONS.values()]
+    found += list(_STATEMENTS.values())
+    found += [value for values in ATTRIBUTES.values() for value in values]
+    found += [f" {word}" for text in (WORDS, *found) for word in text.split()]
+    found += [word for word in WORDS.split() if word[0].isupper()]
+    return [re.sub(r"<\|im_start\|>|<\|im_end\|>", "", text) for text in found]
+
+
+def draw_conversation(values: dict[str, str], view: View, rng: Generator, form: str) -> Rendered:
+    """One caption asked for ("caption"), a few questions ("questions"), or both captions and a few questions ("long").
+
+    The turns of a conversation come in a drawn order.
+    """
+    kinds, names = tuple(DESCRIBED), tuple(QUESTIONS)
+    turns = []
+    if form != "questions":
+        asked = kinds if form == "long" else (kinds[rng.integers(2)],)
+        turns += [(ask(kind, view, rng), describe(kind, values)) for kind in asked]
+    if form != "caption":
+        turns += [(QUESTIONS[names[place]], values[names[place]]) for place in rng.permutation(len(names))[:QUESTIONS_DRAWN]]
+    return _talk([turns[place] for place in rng.permutation(len(turns))])
+
+
+def short_conversation(attribute: str, value: str) -> Rendered:
+    """One question about a scene and its answer."""
+    return _talk([(QUESTIONS[attribute], value)])
+
+
+def _talk(turns: list[tuple[str, str]]) -> Rendered:
+    """Questions and answers as a conversation about pictures."""
+    (question, answer), *others = turns
+    asked = [(f"{IMAGE}\n{question}", answer), *others]
+    return render([Turn(role, text) for turn in asked for role, text in zip(("user", "assistant"), turn, strict=True)], CHATML_DIRECT)
+
+
+def ask(kind: str, view: View, rng: Generator) -> str:
+    """A request for a caption, short or long; seen from the vehicle, it may be called the ego-vehicle."""
+    own = view == "vehicle" and rng.random() < 0.5
+    names = _SUBJECTS | ({"vehicle": "the ego-vehicle"} if own else {})
+    other = names["vehicle" if kind == "pedestrian" else "pedestrian"]
+    stage = f"This is an image in '{STAGES[rng.integers(len(STAGES))]}' stage. " if rng.random() < ADORNED_SHARE else ""
+    shows = f"This picture shows the relationship between {names[kind]} and {other}. " if rng.random() < ADORNED_SHARE else ""
+    chosen = [_TOPICS[place] for place in sorted(rng.permutation(len(_TOPICS))[: rng.integers(4)])]
+    return f"{stage}{shows}Describe {names[kind]}{' based on ' if chosen else ''}{', '.join(chosen)}."
+
+
+def describe(kind: str, values: dict[str, str]) -> str:
+    """A caption: a plain statement of all that the kind names."""
+    return ", ".join(_STATEMENTS[name].format(values[name]) for name in DESCRIBED[kind]) + "."
