@@ -52,7 +52,6 @@ SMALL = {
         "data.toy.test_bdd": "2",
         "model.base.scenes": "40",
         "model.base.tower_steps": "4",
-        "model.base.repeat_steps": "4",
         "model.base.base_steps": "4",
         "finetune.lr": "0.001",
         "finetune.log_every": "2",

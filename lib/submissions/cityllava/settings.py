@@ -42,11 +42,9 @@ class Base(Section):
     seed: Count
     scenes: Positive
     tower_steps: Positive
-    repeat_steps: Positive
     base_steps: Positive
     batch: Positive
     tower_lr: Rate
-    repeat_lr: Rate
     base_lr: Rate
 
 
