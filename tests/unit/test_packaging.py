@@ -380,7 +380,7 @@ def test_every_submission_says_where_its_data_and_weights_come_from():
             assert not Path(item["path"]).is_absolute() and ".." not in Path(item["path"]).parts
         assert all(isinstance(item["required"], bool) for item in sources["data"])
         for name, weights in sources["weights"].items():
-            assert {"repository", "file", "gib", "licence", "sha256"} <= set(weights), name
+            assert {"repository", "file", "gib", "dtype", "licence", "sha256"} <= set(weights), name
 
 
 def test_the_weights_of_every_variant_have_a_source():
@@ -390,8 +390,9 @@ def test_the_weights_of_every_variant_have_a_source():
         for variant in ["base", *config.layers(submission)["variants"]]:
             model = config.resolve(submission, variant, "full", []).settings.model
             weights = inputs.sources(submission)["weights"][f"{model.name}-{model.pretrained}"]
-            if model.parameters:  # float32, four bytes each
-                assert weights["gib"] == pytest.approx(4 * model.parameters / 2**30, abs=0.05)
+            if model.parameters:
+                size = {"float32": 4, "bfloat16": 2}[weights["dtype"]]
+                assert weights["gib"] == pytest.approx(size * model.parameters / 2**30, abs=0.05)
 
 
 def test_the_licence_is_apache_and_names_the_maintainers():
