@@ -234,7 +234,9 @@ def _logits(folder: Path, positions: int, seed: int) -> "Tensor":
     """(1, P, V) logits of the checkpoint, in float32, on the input that the seed and the model's config determine."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder)
     has_images = hasattr(config, "vision_config")
     kind = AutoModelForImageTextToText if has_images else AutoModelForCausalLM

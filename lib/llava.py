@@ -26,6 +26,7 @@ from transformers import (
     LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging
 
 from lib import files
 from lib.conversation import IMAGE
@@ -133,6 +134,7 @@ def load(folder: Path, *, dtype: Dtype, quantize: Quantize, attention: Attention
     kind = files.read_json(folder / "config.json").get("model_type")
     if kind != "llava":
         raise WeightsError(f"{folder}: a model of type {kind!r}, expected 'llava'; convert it first")
+    logging.disable_progress_bar()  # a red bar under a notebook's cell, for what takes seconds
     try:
         model, loaded = LlavaForConditionalGeneration.from_pretrained(
             folder, dtype=DTYPES[dtype], attn_implementation=attention, local_files_only=True, output_loading_info=True, **options

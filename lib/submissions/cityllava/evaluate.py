@@ -79,7 +79,7 @@ def main_scores(scores: Sequence[dict]) -> list[dict]:
 
 def group_scores(scores: Sequence[dict]) -> list[dict]:
     """The trained model's score by data set, kind of caption and phase, and its clauses by attribute."""
-    return [row for row in scores if row["group"] != "all" and row["model"] in ("finetuned", "chance")]
+    return [row for row in scores if row["benchmark"] == "val" and row["group"] != "all" and row["model"] in ("finetuned", "chance")]
 
 
 def read_predictions(run: Run) -> dict[str, list[Prediction]]:
