@@ -308,9 +308,10 @@ def scores_with_controls(scores: Sequence[Mapping], bands: Mapping[str, tuple[fl
     """Every score of the fine-tuned model with its controls (base, shuffled, ...) on one line.
 
     `scores` are rows of metrics.json; `bands` holds reference intervals by "benchmark metric group", drawn behind the points.
-    Ranks and losses have no place on an axis from 0 to 1 and are left to the table.
+    Scores that go beyond an axis from 0 to 1 for any model, such as ranks and losses, are left to the table.
     """
-    scores = [row for row in scores if 0 <= row["value"] <= 1]
+    beyond = {(row["benchmark"], row["metric"]) for row in scores if not 0 <= row["value"] <= 1}
+    scores = [row for row in scores if (row["benchmark"], row["metric"]) not in beyond]
     if not scores:
         raise MissingInput("no score between 0 and 1 to draw; run evaluate first")
     lines = list(dict.fromkeys(f"{row['benchmark']} {row['metric']} {row.get('group', 'all')}" for row in scores))
