@@ -119,7 +119,7 @@ def answer_all(load: Callable[[], Llava], conversations: Sequence[Conversation],
         commands = [launch.command(PROGRAM, [str(plan.out / "plan.json"), str(part)], processes=1) for part in range(plan.parts)]
         launch.run_parts(commands, [plan.out / f"part-{part + 1}.log" for part in range(plan.parts)], what=label)
     answered = merge(conversations, plan)
-    if all(row.failure for row in answered):
+    if answered and all(row.failure for row in answered):
         raise StageFailed(f"{label}: none of {len(answered)} conversations was answered; the first: {answered[0].failure}")
     return answered
 
@@ -159,7 +159,7 @@ def answer_part(load: Callable[[], Llava], plan: Plan, part: int, *, label: str)
     with Bar(label, len(share)) as bar, path.open("a", encoding="utf-8") as stream:
         for start in range(0, len(waiting), plan.batch):
             for row in answer_batch(bundle, waiting[start : start + plan.batch], plan.media_root, plan.how):
-                stream.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+                stream.write(json.dumps(asdict(row)) + "\n")  # an answer may hold any line end of Unicode's
             stream.flush()
             bar.at(len(done) + min(start + plan.batch, len(waiting)))
 

@@ -3,10 +3,10 @@
 import dataclasses
 import math
 import time
-from typing import TYPE_CHECKING
 
 import numpy
 import torch
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -15,9 +15,6 @@ from lib.conversation import Sample
 from lib.errors import StageFailed
 from lib.llava import Llava
 from lib.training_plan import Plan
-
-if TYPE_CHECKING:
-    from torch import nn
 
 BOARD = "tensorboard"
 SHOWN_SAMPLES, SHOWN_TOKENS = 2, 160
@@ -36,7 +33,8 @@ class Recorder(TrainerCallback):
         """Open TensorBoard, dropping what a killed attempt wrote after its last checkpoint; start the clock."""
         self._start_clock(state)
         if state.is_world_process_zero:
-            self.board = SummaryWriter(str(self.plan.out / BOARD), purge_step=state.global_step + 1 if state.global_step else None)
+            first = state.global_step + 1 if state.global_step else 0
+            self.board = SummaryWriter(str(self.plan.out / BOARD), purge_step=first)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict | None = None, **_: object) -> None:
         """The training since the last row: loss, learning rate, gradient norm, speed, memory. Raises StageFailed where it diverges."""
@@ -68,7 +66,7 @@ class Recorder(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: "nn.Module",
+        model: nn.Module,
         metrics: dict[str, float],
         **_: object,
     ) -> None:

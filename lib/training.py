@@ -27,7 +27,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import AutoModelForImageTextToText, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import unset_hf_deepspeed_config
 
 from lib import adapters, blocks, conversation, datasets, files, llava, paths, training_plan
@@ -223,7 +223,7 @@ class Schedule(TrainerCallback):
         self.plan, self.order = plan, order
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Draw the order of this epoch; the Trainer's own call is lost where it skips the steps that a resumed epoch has behind it."""
+        """Draw the order of this epoch; the Trainer's own call does not reach it in a resumed epoch, whose first steps it skips."""
         self.order.set_epoch(state.global_step // self._steps_per_epoch(state))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> TrainerControl:
@@ -265,7 +265,7 @@ def export(trainer: Trainer, bundle: Llava, plan: Plan) -> None:
         return
     draft = plan.out / f".{MODEL}"
     shutil.rmtree(draft, ignore_errors=True)
-    unset_hf_deepspeed_config()  # or weights would be sharded while they are loaded
+    unset_hf_deepspeed_config()  # or the models made here would be sharded
     if plan.method == "lora":
         adapters.save(trainer.model, state, plan.out / ADAPTER)
         start = llava.load(plan.model, dtype=_dtype(plan), quantize="none")
@@ -273,7 +273,7 @@ def export(trainer: Trainer, bundle: Llava, plan: Plan) -> None:
     else:
         # NOTE: not trainer.model, which writes wrong names after it was loaded under ZeRO-3.
         with torch.device("meta"):
-            model = type(trainer.model)(trainer.model.config)
+            model = AutoModelForImageTextToText.from_config(trainer.model.config, attn_implementation="sdpa")
         model.load_state_dict(state, assign=True)
         model.generation_config = trainer.model.generation_config
     llava.save(dataclasses.replace(bundle, model=model), draft)

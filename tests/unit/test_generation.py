@@ -249,6 +249,16 @@ def test_killed_in_the_middle_of_a_line_it_goes_on_there(bundle: Llava, asked: l
     assert path.read_bytes() == b"".join(lines)
 
 
+def test_an_answer_may_hold_any_character(bundle: Llava, asked: list[Conversation], world: Path, tmp_path: Path):
+    odd = dataclasses.replace(bundle, model=FixedModel(bundle, "a\u2028b\x85c\x0cd 漢<|im_end|>"))
+    rows = generation.answer_all(lambda: odd, asked[2:3], plan_in(tmp_path, world), label="asking")
+    assert rows == [Answered(asked[2].id, ("a\u2028b\x85c\x0cd 漢<|im_end|>",))]
+
+
+def test_nothing_to_ask_is_answered_with_nothing(world: Path, tmp_path: Path):
+    assert generation.answer_all(never, [], plan_in(tmp_path, world), label="asking") == []
+
+
 def test_what_failed_is_asked_again_by_the_next_attempt(bundle: Llava, asked: list[Conversation], world: Path, tmp_path: Path):
     plan, some = plan_in(tmp_path, world), broken(world, asked)
     rows = generation.answer_all(lambda: bundle, some, plan, label="asking")
