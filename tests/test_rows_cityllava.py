@@ -102,7 +102,7 @@ ROWS: dict[int, tuple[str, dict[str, list[str]]]] = {
             "the_vision_tower_is_left_alone_or_scrambled_as_recorded",
         ],
         "unit/blocks": ["a_llama_is_expanded_and_computes_exactly_the_same", "the_index_lists_the_expanded_shards"],
-        "stages/chain_cityllava": ["two_blocks_stand_behind_every_fifth_layer_and_change_no_logit"],
+        "stages/chain_cityllava": ["two_blocks_stand_behind_every_second_layer_and_change_no_logit"],
         "stages/overrides_cityllava": [
             "as_published_the_expansion_scrambles_the_tower_and_the_proof_says_so",
             "weights_of_the_original_layout_stand_for_base_and_training_wherever_they_lie",

@@ -268,10 +268,10 @@ def test_samples_left_out_are_counted_by_reason(small_run):
 # 03 and 04
 
 
-def test_two_blocks_stand_behind_every_fifth_layer_and_change_no_logit(small_run):
+def test_two_blocks_stand_behind_every_second_layer_and_change_no_logit(small_run):
     place = small_run.stage("block_expansion")
     expansion = block_expansion.read_expansion(place)
-    assert expansion.inserted == (5, 11) and expansion.base_layers == 10
+    assert expansion.inserted == (2, 5) and expansion.base_layers == 4
     (base,) = (small_run.home / "data" / "base").glob("llava-*")
     proof = blocks.prove_identity(base, place / block_expansion.MODEL, positions=40, seed=3)
     assert proof.max_difference == 0.0 and proof.logits > 0
@@ -293,7 +293,7 @@ def test_training_changes_the_new_blocks_and_the_head_and_nothing_else(small_run
     after = dict(tensors(small_run.stage("finetune") / "model"))
     assert before.keys() == after.keys()
     changed = {name for name in before if before[name] != after[name]}
-    expected = {name for name in before if re.search(r"language_model\.(?:model\.)?layers\.(5|11)\.|lm_head", name)}
+    expected = {name for name in before if re.search(r"language_model\.(?:model\.)?layers\.(2|5)\.|lm_head", name)}
     assert changed == expected and len(expected) == 2 * 9 + 1
 
 
