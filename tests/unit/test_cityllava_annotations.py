@@ -141,7 +141,7 @@ def test_a_video_that_no_caption_names_is_a_clip_all_the_same(tmp_path: Path):
     ("content", "reason", "thing"),
     [
         (None, "caption file missing", "{path}"),
-        ("[1", "caption file unreadable", "{root}/{path}:1: not valid JSON at column 3 (Expecting ',' delimiter); is the file cut off?"),
+        ("[1", "caption file unreadable", "{root}/{path}:1: not valid JSON at column 3 (Expecting ',' delimiter); is the file cut off? bring or make it again"),
         ("[]", "caption file unreadable", "{path}: expected an object, found list"),
         ({"overhead_videos": []}, "caption file without event_phase", "{path}"),
     ],

@@ -284,7 +284,8 @@ def test_an_outage_in_the_middle_ends_the_run_and_the_next_one_goes_on(server, o
     server.bodies.clear()
     server.reply = lambda body: says("fine")
     assert one_by_one.ask(requests, ignore) == [Outcome("fine")] * 40
-    assert len(server.bodies) == 30
+    # Not counted: the request that was under way when the first run ended may arrive only now.
+    assert {body["messages"][0]["content"] for body in server.bodies} == set(map(str, range(10, 40)))
 
 
 def test_an_error_in_between_stops_what_is_not_yet_asked(server, online):
