@@ -304,7 +304,7 @@ def test_the_trainer_left_its_curves_its_parameters_and_the_samples_it_saw(small
     assert all([Path(path).parts[1] for path in one["pictures"]] == ["bbox_local", "bbox_global"] for one in samples)
     steps = -(-len(samples) // 16)
     training = journal.curves(place)
-    assert (training.train[0].step, training.train[-1].step, training.fate) == (0, steps - 1, curves.FINISHED)
+    assert (training.train[0].step, training.train[-1].step, training.state) == (0, steps - 1, curves.FINISHED)
     assert training.validations[0].epoch == 0 and training.validations[-1].epoch == 1
     assert all(0 < found.metrics["val_loss"] < 20 for found in training.validations)
     params = curves.read_params(small_run.folder / "params.txt")
