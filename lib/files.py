@@ -44,7 +44,8 @@ def read_json(path: Path) -> object:
 def read_jsonl(path: Path) -> list[dict]:
     """One object per line; blank lines are skipped. Raises DataError with the number of the first bad line."""
     rows = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    # Not splitlines: it also parts at U+2028 and the like, which JSON text may hold as they are.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

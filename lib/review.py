@@ -15,7 +15,7 @@ from lib.runs import Run
 
 KEPT = "kept.json"
 LARGEST_KEPT_FILE = 5 * 2**20  # weights above 5 MB stay behind
-KEPT_TRACES = ("params.txt", "out.log", "tensorboard", "checkpoints/results.jsonl")
+KEPT_TRACES = ("params.txt", "out.log", "training.jsonl", "tensorboard", "checkpoints/results.jsonl")
 # A recomputed score may differ in the last bits of a float on another machine; anything visible is a difference.
 SAME = 1e-9
 

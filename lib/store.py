@@ -27,6 +27,7 @@ TRACES = (
     "report.html",
     "*.log",
     "params.txt",
+    "training.jsonl",
     PROGRESS,
     "tensorboard/*",
     "checkpoints/*",

@@ -51,7 +51,7 @@ RESULTS = {
         for step in ("", "_stage", "_stage_filted", "_stage_filted_checked", "_stage_filted_miss")
     },
     "block_expansion": {"media", "layer_map.json"},
-    "finetune": {"train.jsonl", "val.jsonl", "training.jsonl"} | {f"model/{name}" for name in WEIGHTS},
+    "finetune": {"train.jsonl", "val.jsonl"} | {f"model/{name}" for name in WEIGHTS},
     "infer": {f"{benchmark}-{model}.jsonl" for benchmark in ASKED for model in MODELS}
     | {"val-measures.json", "inference_result.json", "samples/samples.json"},
     "evaluate": {"metrics.json", "references.jsonl", "submission.json"},

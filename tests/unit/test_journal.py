@@ -126,3 +126,11 @@ def test_curves_of_a_training_that_goes_on_say_how_far_it_is(tmp_path: Path):
 def test_without_a_journal_a_training_is_read_in_the_layout_of_open_clip(tmp_path: Path):
     (tmp_path / "out.log").write_text("2024-05-01,10:00:00 | INFO | Start epoch 0\n")
     assert journal.read_training(tmp_path).train == ()
+
+
+def test_rows_of_a_jsonl_file_end_at_line_ends_only(tmp_path: Path):
+    from lib import files
+
+    rows = [{"text": "one\u2028line"}, {"text": "next\u0085to it"}]
+    files.write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert files.read_jsonl(tmp_path / "rows.jsonl") == rows
