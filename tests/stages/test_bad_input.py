@@ -69,7 +69,7 @@ def with_line(path: Path, number: int, line: str) -> bytes:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "b4s"], "no submission 'b4s'; the kit has: a3r"),
+        (["run", "b4s"], "no submission 'b4s'; the kit has: a3r, cityllava"),
         (["run", "a3r", "--variant", "first"], "a3r has no variant 'first'; it has: base, last, l-smoke"),
         (["run", "a3r", "--profile", "large"], "a3r has no profile 'large'; it has: full, tiny"),
         (["run", "a3r", "--stages", "8"], "no stages '8'; give a number or range from 1 to 7, or one of: " + ", ".join(small.STAGES)),
@@ -99,13 +99,19 @@ def with_line(path: Path, number: int, line: str) -> bytes:
             "finetune.soup_epochs names epoch 3, of which no checkpoint is saved; with save_frequency 1 and use_epoch 2 there are: 1, 2",
         ),
         (["run", "a3r", "--set", "infer.top_k=5"], "infer.top_k is 5, evaluate.k 10; mAP@10 needs as many names per query"),
-        (["review", "a3r"], "a3r has no kept run in HOME/best-result-review; keep one with: python -m lib keep RUN"),
         (["verify", "yesterday"], "no run 'yesterday'; the newest are: "),
     ],
 )
 def test_a_name_or_value_the_kit_does_not_know_is_refused_with_the_known_ones(small_run, arguments, message):
     line = refusal(small_run, *arguments)
     assert line == message or (message.endswith(": ") and line.startswith(message))
+
+
+def test_a_review_without_a_kept_run_names_the_command_that_keeps_one(tmp_path):
+    answer = small.kit(tmp_path, "review", "a3r")
+    assert answer.returncode == 1
+    kept = f"{tmp_path}/best-result-review"
+    assert answer.stderr == f"podium: a3r has no kept run in {kept}; keep one with: python -m lib keep RUN\n"
 
 
 def test_the_full_profile_without_data_says_what_is_missing_and_which_command_lists_it_all(small_run):

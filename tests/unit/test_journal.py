@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import journal
+from lib import files, journal
 from lib.curves import FINISHED, STOPPED
 from lib.errors import MissingInput
 
@@ -129,8 +129,6 @@ def test_without_a_journal_a_training_is_read_in_the_layout_of_open_clip(tmp_pat
 
 
 def test_rows_of_a_jsonl_file_end_at_line_ends_only(tmp_path: Path):
-    from lib import files
-
     rows = [{"text": "one\u2028line"}, {"text": "next\u0085to it"}]
     files.write_jsonl(tmp_path / "rows.jsonl", rows)
     assert files.read_jsonl(tmp_path / "rows.jsonl") == rows
