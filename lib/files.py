@@ -108,6 +108,22 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def cut_last_line(path: Path) -> bool:
+    """Remove what follows the last line end of a file that is appended to: the beginning of a line whose writer was killed.
+
+    Returns whether there was any. Bytes, not text: the cut may have fallen inside a character.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb+") as stream:
+        stream.seek(-1, os.SEEK_END)
+        if stream.read(1) == b"\n":
+            return False
+        stream.seek(0)
+        stream.truncate(stream.read().rfind(b"\n") + 1)
+    return True
+
+
 def write_yaml(path: Path, value: dict) -> None:
     """Write YAML in the order of the mapping, whole or not at all."""
     write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120))

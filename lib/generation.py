@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from lib import conversation, datasets, files, journal, launch, llava, records
+from lib import conversation, datasets, files, launch, llava, records
 from lib.config import Quirk, Section
 from lib.conversation import Sample, Template, Turn
 from lib.datasets import Collator, InstructionDataset
@@ -150,7 +150,7 @@ def answer_part(load: Callable[[], Llava], plan: Plan, part: int, *, label: str)
     share = datasets.share(records.read_rows(plan.conversations, Conversation), part, plan.parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    journal.cut_last_line(path)
+    files.cut_last_line(path)
     done = {row.id for row in records.read_rows(path, Answered) if not row.failure}
     waiting = [one for one in share if one.id not in done]
     if not waiting:

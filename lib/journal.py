@@ -5,7 +5,6 @@ takes back itself and all that was written after it.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,20 +19,9 @@ TAIL_BYTES = 2**13
 def append(folder: Path, row: Mapping[str, object]) -> None:
     """Add one line; what a killed writer left of a line is removed first, or the two would be one that nobody can read."""
     path = folder / JOURNAL
-    cut_last_line(path)
+    files.cut_last_line(path)
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(row) + "\n")
-
-
-def cut_last_line(path: Path) -> None:
-    """Remove what follows the last line end of a file that is appended to: the beginning of a line whose writer was killed."""
-    if not path.is_file() or not path.stat().st_size:
-        return
-    with path.open("rb+") as stream:
-        stream.seek(-1, os.SEEK_END)
-        if stream.read(1) != b"\n":
-            stream.seek(0)
-            stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 def read(folder: Path) -> list[dict]:

@@ -8,7 +8,6 @@ nothing else comes. The key is nowhere but in the Authorization header.
 import contextlib
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from lib.errors import ConfigError, DataError, MissingInput, ServiceError
-from lib.files import digest, disk_full
+from lib.files import cut_last_line, digest, disk_full
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -157,7 +156,8 @@ class Online:
         """
         if not missing:
             return
-        cut_last_line(self.answers)
+        if cut_last_line(self.answers):
+            logger.info("%s: the last line is cut off; its request is asked again", self.answers)
         waiting: list[tuple[Request, Outcome]] = []
         alive = any(outcome.text is not None for outcome in found.values())
         with _client(self.endpoint, self.timeout) as client, _pool(self.at_once) as pool:
@@ -230,15 +230,6 @@ def read_answers(path: Path) -> dict[str, Outcome]:
             raise DataError(f"{path}:{number}: changed after it was written; delete the line, and its request is asked again")
         outcomes[digest(record)] = outcome
     return outcomes
-
-
-def cut_last_line(path: Path) -> None:
-    """Remove what follows the last line end of a file of answers: the beginning of a line whose writer was killed."""
-    content = path.read_bytes() if path.exists() else b""
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        logger.info("%s: the last line is cut off; its request is asked again", path)
-        os.truncate(path, whole)
 
 
 def append_answers(path: Path, answered: Sequence[tuple[Request, Outcome]]) -> None:

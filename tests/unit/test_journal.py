@@ -72,12 +72,12 @@ def test_a_line_that_was_cut_off_is_left_out_and_then_removed(tmp_path: Path):
 @pytest.mark.parametrize(("content", "kept"), [(b"", b""), (b"abc", b""), (b"a\n", b"a\n"), (b"a\nb", b"a\n"), (b"a\nb\n\nc", b"a\nb\n\n")])
 def test_only_what_follows_the_last_line_end_is_cut(tmp_path: Path, content: bytes, kept: bytes):
     (tmp_path / "lines").write_bytes(content)
-    journal.cut_last_line(tmp_path / "lines")
+    files.cut_last_line(tmp_path / "lines")
     assert (tmp_path / "lines").read_bytes() == kept
 
 
 def test_a_file_that_is_not_there_has_no_last_line(tmp_path: Path):
-    journal.cut_last_line(tmp_path / "lines")
+    files.cut_last_line(tmp_path / "lines")
     assert not (tmp_path / "lines").exists()
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from lib import services
 from lib.errors import ConfigError, DataError, MissingInput, ServiceError
+from lib.files import cut_last_line
 from lib.services import Endpoint, Offline, Online, Outcome, Request, append_answers, count_failures, read_answers, read_endpoint
 
 KEY = "sk-never-to-be-seen-0123456789"
@@ -424,6 +425,6 @@ def test_what_is_written_is_read_back_and_a_cut_leaves_whole_lines(tmp_path_fact
     path.write_bytes(content[: len(content) - cut])
     whole = path.read_bytes().count(b"\n")
     assert read_answers(path) == {request.key: outcome for request, outcome in answered[:whole]}
-    services.cut_last_line(path)
+    cut_last_line(path)
     append_answers(path, answered[whole:])
     assert path.read_bytes() == content

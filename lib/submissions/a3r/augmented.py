@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from lib.errors import DataError
-from lib.files import disk_full, read_text, write_bytes
+from lib.files import cut_last_line, disk_full, read_text, write_bytes
 from lib.submissions.a3r.candidates import (
     KINDS,
     Attributes,
@@ -110,7 +110,7 @@ class AugmentedAppender:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.dropped = _drop_half_line(path)
+        self.dropped = int(cut_last_line(path))
         rows = read_augmented(path).rows if path.is_file() and path.stat().st_size else ()
         self.done: dict[str, AugmentedRow] = {row.name: row for row in rows}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,16 +210,3 @@ def _parse_row(path: Path, number: int, line: str) -> AugmentedRow:
 def _encode_rows(rows: Iterable[AugmentedRow]) -> bytes:
     """The lines of the rows as UTF-8, LF after each."""
     return "".join(f"{row.line}\n" for row in rows).encode("utf-8")
-
-
-def _drop_half_line(path: Path) -> int:
-    """Cut what follows the last line end of the file; returns the number of lines dropped, 0 or 1."""
-    if not path.is_file():
-        return 0
-    # Bytes, not text: the cut may have fallen inside a character.
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole == content:
-        return 0
-    write_bytes(path, whole)
-    return 1
