@@ -6,7 +6,9 @@ As in LLaVA's recipe they sit on every linear layer of the language model but it
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from lib.config import Section
 
@@ -22,9 +24,9 @@ PROJECTOR = "multi_modal_projector"
 class Lora(Section):
     """Low-rank adapters: rank, numerator of their scale (alpha / r), dropout."""
 
-    r: int
-    alpha: int
-    dropout: float
+    r: Annotated[int, Field(gt=0)]
+    alpha: Annotated[int, Field(gt=0)]
+    dropout: Annotated[float, Field(ge=0, le=1)]
 
 
 def attach(model: "nn.Module", recipe: Lora) -> "nn.Module":

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pydantic
 import yaml
@@ -26,6 +26,9 @@ class Section(pydantic.BaseModel):
     """A group of settings: unknown keys are refused, values cannot be changed after reading."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+Model = TypeVar("Model", bound=Section)
 
 
 class Settings(Section):
@@ -143,6 +146,15 @@ def resolve(submission: str, variant: str = "base", profile: str = "tiny", overr
         sources = {**sources, **{key: layer for key, _ in flatten(change)}}
     settings = _validate(schema(submission), merged, f"{submission} {variant} {profile}")
     return Resolved(submission, variant, profile, given, settings, sources)
+
+
+def read_section(path: Path, kind: type[Model]) -> Model:
+    """The section that a program's plan holds as JSON. Raises ConfigError naming the key that is missing, unknown or out of range."""
+    try:
+        return kind.model_validate(files.read_json(path))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def flatten(nested: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:

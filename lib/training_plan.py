@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import pydantic
 from pydantic import Field
 
-from lib import conversation, files
+from lib import config, conversation
 from lib.adapters import Lora
 from lib.config import Section
 from lib.errors import ConfigError
@@ -20,19 +19,11 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 PLACES = frozenset({"out", "model", "train", "val", "media_root", "workers", "device"})
 
 
-class Plan(Section):
-    """One training. Names as in config.yaml."""
+class Recipe(Section):
+    """How a LLaVA model is trained: the section `finetune` of a submission's settings."""
 
-    out: Path  # the run folder; an interrupted training in it is continued
-    model: Path  # the starting weights in Hugging Face layout
-    train: Path  # samples, one JSON line each (lib.datasets.Sample)
-    val: Path  # held-out samples for the validation loss
-    media_root: Path  # what the samples' pictures are relative to
-    template: str  # of lib.conversation
-    resize: Literal["squash", "pad", "anyres"]
     method: Literal["blocks", "lora", "full"]
-    new_blocks: Count  # inserted into the language model; read by method blocks
-    trained: Literal["blocks_and_head", "blocks", "head"]  # read by method blocks
+    trained: Literal["blocks_and_head", "blocks", "head"]  # of the expanded model; read by method blocks
     lora: Lora  # read by method lora
     batch_size: Positive  # per process
     accumulation: Positive
@@ -56,6 +47,19 @@ class Plan(Section):
     keep_checkpoints: Positive
     evaluations_per_epoch: Positive
     log_every: Positive
+
+
+class Plan(Recipe):
+    """One training: its recipe, what it starts from and where things lie. Names as in config.yaml."""
+
+    out: Path  # the run folder; an interrupted training in it is continued
+    model: Path  # the starting weights in Hugging Face layout
+    train: Path  # samples, one JSON line each (lib.datasets.Sample)
+    val: Path  # held-out samples for the validation loss
+    media_root: Path  # what the samples' pictures are relative to
+    template: str  # of lib.conversation
+    resize: Literal["squash", "pad", "anyres"]
+    new_blocks: Count  # inserted into the language model; read by method blocks
     seed: Count
     workers: Count
     device: Literal["cpu", "cuda"]
@@ -68,11 +72,7 @@ class Plan(Section):
 
 def read_plan(path: Path) -> Plan:
     """The plan of a JSON file. Raises ConfigError naming the key that is missing, unknown or out of range, or values that clash."""
-    try:
-        plan = Plan.model_validate(files.read_json(path))
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    plan = config.read_section(path, Plan)
     check_plan(plan)
     return plan
 

@@ -35,13 +35,12 @@ if __name__ == "__main__":
     runtime.die_with_parent(os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None)
 
 import numpy as np
-import pydantic
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-from lib import files, models
+from lib import config, files, models
 from lib.config import Section
 from lib.errors import ConfigError, DataError, KitError, MissingInput
 from lib.submissions.a3r import pictures, tables
@@ -108,11 +107,7 @@ class _EnoughEpochs(Exception):
 
 def read_plan(path: Path) -> Plan:
     """The plan of a JSON file. Raises ConfigError naming the key that is missing, unknown or out of range."""
-    try:
-        plan = Plan.model_validate(files.read_json(path))
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    plan = config.read_section(path, Plan)
     check_plan(plan)
     return plan
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from lib import config
 from lib.config import Quirk, Section
 from lib.errors import ConfigError
+from lib.training_plan import Recipe
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -115,44 +116,6 @@ class BlockExpansion(Section):
     quirks: BlockExpansionQuirks
 
 
-class Lora(Section):
-    """Low-rank adapters on every linear layer of the language model but its head."""
-
-    r: Positive
-    alpha: Positive
-    dropout: Share
-
-
-class Finetune(Section):
-    """Supervised fine-tuning by the Hugging Face Trainer."""
-
-    method: Literal["blocks", "lora", "full"]
-    trained: Literal["blocks_and_head", "blocks", "head"]  # of the expanded model; read by method blocks
-    lora: Lora
-    batch_size: Positive
-    accumulation: Positive
-    processes: Positive
-    epochs: Positive
-    lr: Rate
-    projector_lr: Rate | None
-    warmup_ratio: Share
-    weight_decay: Annotated[float, Field(ge=0)]
-    beta1: Share
-    beta2: Share
-    eps: Rate
-    grad_clip_norm: Rate
-    max_length: Positive
-    group_by_length: bool
-    precision: Literal["fp32", "bf16"]
-    gradient_checkpointing: bool
-    deepspeed: Literal["none", "zero2", "zero3"]
-    attention: Literal["sdpa", "flash_attention_2"]
-    saves_per_epoch: Positive
-    keep_checkpoints: Positive
-    evaluations_per_epoch: Positive
-    log_every: Positive
-
-
 class InferQuirks(Section):
     """Defects of the published inference: the raw answer, markers and all, in the history; a line end after the sentence on the
     stage, which training does not have."""
@@ -200,7 +163,7 @@ class Settings(config.Settings):
     data_prep: DataPrep
     augmentation: Augmentation
     block_expansion: BlockExpansion
-    finetune: Finetune
+    finetune: Recipe
     infer: Infer
     evaluate: Evaluate
     machine: Machine
