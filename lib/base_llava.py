@@ -6,12 +6,8 @@ the picture tower learns to tell attributes from the mean of its patches, for wi
 language model, the tower frozen, to answer and to describe. `record.json` is written last, and only a folder that has one counts.
 """
 
-import dataclasses
-import json
 import math
-import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +19,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib import base_texts, conversation, files, geometry, llava, runtime, scenes
+from lib import base_texts, conversation, geometry, llava, scenes, tiny_base
 from lib.conversation import IGNORED, Encoded
 from lib.llava import Llava
 from lib.scenes import ATTRIBUTES, Picture
+from lib.tiny_base import Progress
 
-Progress = Callable[[int, int], None]
-
-RECORD = "record.json"
-LOG_STEPS = 25
 TEST_SCENES = 160
 GATE = 0.9  # share of right answers that every attribute should reach; the record names those below
 LAST_STEPS = 20  # whose mean loss the record names
@@ -80,34 +73,16 @@ def ensure_base(folder: Path, recipe: BaseRecipe, *, progress: Progress) -> Path
     The folder belongs to this recipe alone. Two processes that need the weights at once train once; what an interrupted training left
     is thrown away. `progress(done, total)` follows each step.
     """
-    with files.lock(folder.with_name(f".{folder.name}.training")):
-        if is_complete(folder):
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
-        began = time.monotonic()
+
+    def train() -> dict:
         tokenizer = base_texts.build_tokenizer(recipe.architecture["text"]["vocab_size"])
         bundle = Llava(llava.build(recipe.architecture, tokenizer.image_token_id, seed=recipe.seed), tokenizer)
         losses = train_base(bundle, recipe, progress=progress)
         answered = answer_accuracy(bundle, draw_album(TEST_SCENES, default_rng([recipe.seed, 9]), bundle.image_size))
         llava.save(bundle, folder)
-        record = {
-            "recipe": dataclasses.asdict(recipe),
-            "losses": losses,
-            "answered": answered,
-            "below_gate": sorted(name for name, share in answered.items() if share < GATE),
-            "seconds": round(time.monotonic() - began, 1),
-            "files": {path.name: files.sha256_file(path) for path in files.list_files(folder)},
-        }
-        files.write_json(folder / RECORD, record)
-    return folder
+        return {"losses": losses, "answered": answered, "below_gate": sorted(name for name, share in answered.items() if share < GATE)}
 
-
-def is_complete(folder: Path) -> bool:
-    """Whether the folder has a record and its files are those the record names."""
-    if not (folder / RECORD).is_file():
-        return False
-    known = files.read_json(folder / RECORD)["files"]
-    return all((folder / name).is_file() and files.sha256_file(folder / name) == digest for name, digest in known.items())
+    return tiny_base.ensure(folder, recipe, train)
 
 
 def train_base(bundle: Llava, recipe: BaseRecipe, *, progress: Progress) -> dict[str, float]:
@@ -253,18 +228,7 @@ def mark(picture: Picture) -> tuple[Image.Image, Image.Image]:
 
 def main(arguments: list[str]) -> None:
     """Train in a process of its own: RECIPE.json FOLDER."""
-    runtime.die_with_parent()
-    torch.set_num_threads(runtime.threads())
-    recipe = BaseRecipe(**json.loads(files.read_text(Path(arguments[0]))))
-    began = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        if done % LOG_STEPS == 0 or done == total:
-            pace = (time.monotonic() - began) / done
-            line = f"step {done:05d}/{total:05d} ({done / total:.0%}) | {pace:.2f} s/step | eta {pace * (total - done) / 60:.1f} min"
-            print(line, flush=True)  # this program's output is its log
-
-    ensure_base(Path(arguments[1]), recipe, progress=report)
+    tiny_base.run_program(arguments, BaseRecipe, ensure_base)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,8 @@ they carry, and that a vehicle bears a plate in two colours, but no brand: its v
 item of any submission's data is used. `record.json` is written last, and only a folder that has one counts.
 """
 
-import dataclasses
-import json
 import math
-import shutil
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +17,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib import files, models, runtime, synthetic
+from lib import models, synthetic, tiny_base
 from lib.synthetic import COLOURS, TYPES, Pedestrian, Vehicle
-
-Progress = Callable[[int, int], None]
-
-RECORD = "record.json"
-LOG_STEPS = 25
+from lib.tiny_base import Progress
 
 
 @dataclass(frozen=True)
@@ -51,31 +42,14 @@ def ensure_base(folder: Path, recipe: BaseRecipe, *, progress: Progress) -> Path
     The folder belongs to this recipe alone (its name is the caller's to make, from a digest of the recipe). Two processes that need
     the weights at once train once; what an interrupted training left is thrown away. `progress(done, total)` follows each step.
     """
-    with files.lock(folder.with_name(f".{folder.name}.training")):
-        if is_complete(folder):
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
-        began = time.monotonic()
+
+    def train() -> dict:
         bundle = models.build_open_clip(recipe.architecture, name=recipe.name, seed=recipe.seed)
         loss = train_base(bundle, recipe, progress=progress)
-        weights = models.save_weights(bundle, folder)
-        record = {
-            "recipe": dataclasses.asdict(recipe),
-            "loss": round(loss, 4),
-            "zero_shot": zero_shot_accuracy(bundle, seed=recipe.seed + 1),
-            "seconds": round(time.monotonic() - began, 1),
-            "files": {name: files.sha256_file(folder / name) for name in (weights.name, models.CONFIG_NAME)},
-        }
-        files.write_json(folder / RECORD, record)
-    return folder
+        models.save_weights(bundle, folder)
+        return {"loss": round(loss, 4), "zero_shot": zero_shot_accuracy(bundle, seed=recipe.seed + 1)}
 
-
-def is_complete(folder: Path) -> bool:
-    """Whether the folder has a record and its files are those the record names."""
-    if not (folder / RECORD).is_file():
-        return False
-    known = files.read_json(folder / RECORD)["files"]
-    return all((folder / name).is_file() and files.sha256_file(folder / name) == digest for name, digest in known.items())
+    return tiny_base.ensure(folder, recipe, train)
 
 
 def train_base(bundle: models.OpenClip, recipe: BaseRecipe, *, progress: Progress) -> float:
@@ -223,18 +197,7 @@ def zero_shot_accuracy(bundle: models.OpenClip, *, seed: int, pictures: int = 20
 
 def main(arguments: list[str]) -> None:
     """Train in a process of its own: RECIPE.json FOLDER."""
-    runtime.die_with_parent()
-    torch.set_num_threads(runtime.threads())
-    recipe = BaseRecipe(**json.loads(files.read_text(Path(arguments[0]))))
-    began = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        if done % LOG_STEPS == 0 or done == total:
-            pace = (time.monotonic() - began) / done
-            line = f"step {done:05d}/{total:05d} ({done / total:.0%}) | {pace:.2f} s/step | eta {pace * (total - done) / 60:.1f} min"
-            print(line, flush=True)  # this program's output is its log
-
-    ensure_base(Path(arguments[1]), recipe, progress=report)
+    tiny_base.run_program(arguments, BaseRecipe, ensure_base)
 
 
 if __name__ == "__main__":

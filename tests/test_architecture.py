@@ -25,7 +25,7 @@ LEVELS = {
     "identity": 2, "store": 2, "runs": 2, "claims": 2, "curves": 2, "synthetic": 2, "metrics": 2,
     "conversation": 2, "geometry": 2, "journal": 2, "media": 2, "scenes": 2, "services": 2, "shards": 2, "wordnet": 2,
     "adapters": 3, "base_texts": 3, "blocks": 3, "checkpoints": 3, "datasets": 3, "llava": 3, "training_plan": 3,
-    "models": 3, "plots": 3, "plots_llava": 3, "show": 3, "report": 3,
+    "models": 3, "plots": 3, "plots_llava": 3, "show": 3, "report": 3, "tiny_base": 3,
     "launch": 4, "base_open_clip": 4, "base_llava": 4, "block_expansion": 4, "quick_review": 4,
     "training": 4, "recorder": 4, "generation": 4,
     "submissions": 5,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from lib import base_open_clip, config, files, runtime
+from lib import base_open_clip, config, files, runtime, tiny_base
 from lib.base_open_clip import BaseRecipe
 from lib.metrics import retrieval
 from lib.submissions.a3r import candidates, features, labels, queries, ranking, tables, vocabulary
@@ -132,7 +132,7 @@ def learn(folder: Path, name: str, overrides: list[str]) -> None:
         after = score(root, out / "model", settings.infer.padding)
     before = score(root, base, settings.infer.padding)
     shown = "  ".join(f"{kind} {before[kind]:.3f} -> {after[kind]:.3f}" for kind in after)
-    zero_shot = files.read_json(base / base_open_clip.RECORD)["zero_shot"]
+    zero_shot = files.read_json(base / tiny_base.RECORD)["zero_shot"]
     print(f"{name:16} mAP@10 {shown} | base zero-shot {zero_shot} | seconds {clock.line()}", flush=True)
 
 

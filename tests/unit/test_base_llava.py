@@ -11,10 +11,11 @@ import torch
 from numpy.random import default_rng
 
 from lib import base_llava, base_texts, conversation, files, llava, scenes
-from lib.base_llava import BaseRecipe, draw_album, ensure_base, is_complete
+from lib.base_llava import BaseRecipe, draw_album, ensure_base
 from lib.errors import ConfigError
 from lib.scenes import ATTRIBUTES
 from lib.submissions.cityllava import captions
+from lib.tiny_base import is_complete
 
 RECIPE = BaseRecipe(
     name="llava-small",

@@ -12,8 +12,9 @@ import torch
 from numpy.random import default_rng
 
 from lib import base_open_clip, files, models
-from lib.base_open_clip import BaseRecipe, draw_pairs, ensure_base, is_complete
+from lib.base_open_clip import BaseRecipe, draw_pairs, ensure_base
 from lib.submissions.a3r import toy
+from lib.tiny_base import is_complete
 
 RECIPE = BaseRecipe(
     name="ViT-small",
