@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from lib.config import Quirk
 from lib.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,12 +42,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Template:
-    """What surrounds the turns: the system part, and opening and closing of a turn of each role; an answer's closing is trained."""
+    """What surrounds the turns: the system part, and opening and closing of a turn of each role; an answer's closing is trained.
+
+    `start` is the token that some tokenizers put in front of a raw answer.
+    """
 
     name: str
     system: str
     user: tuple[str, str]
     assistant: tuple[str, str]
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ CHATML_DIRECT = Template(
     system="<|im_start|>system\nAnswer the questions.<|im_end|>",
     user=("<|im_start|>user\n", "<|im_end|>"),
     assistant=("<|im_start|>assistant\n", "<|im_end|>"),
+    start="<|startoftext|>",
 )
 TEMPLATES = {template.name: template for template in (CHATML_DIRECT,)}
 
@@ -118,6 +124,23 @@ def dialogue(questions: Sequence[str], answers: Sequence[str]) -> tuple[Turn, ..
     for answer, question in zip(answers, questions[1 : len(answers) + 1], strict=True):
         turns += [Turn("assistant", answer), Turn("user", question)]
     return tuple(turns)
+
+
+def next_turns(questions: Sequence[str], raw_answers: Sequence[str], template: Template, *, history: Quirk) -> tuple[Turn, ...]:
+    """The conversation up to the question after the answers so far.
+
+    `history` as_published keeps an answer as the model gave it, so that its end marker stands twice.
+    """
+    return dialogue(questions, [raw.strip() if history == "as_published" else clean(raw, template).strip() for raw in raw_answers])
+
+
+def clean(raw: str, template: Template) -> str:
+    """A raw answer without the blanks around it and its markers; a line end before a marker stays.
+
+    The start token leaves a blank behind it or not, depending on the tokenizer's version.
+    """
+    text = raw.strip().replace(template.assistant[1], "")
+    return text.replace(f"{template.start} ", "").replace(template.start, "") if template.start else text
 
 
 def move_image_first(text: str) -> str:

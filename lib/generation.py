@@ -27,7 +27,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogits
 
 from lib import conversation, datasets, files, launch, llava, records
 from lib.config import Quirk, Section
-from lib.conversation import Sample, Template, Turn
+from lib.conversation import Sample
 from lib.datasets import Collator, InstructionDataset
 from lib.errors import ConfigError, DataError, KitError, StageFailed
 from lib.llava import Llava, Resize
@@ -222,20 +222,13 @@ def _ask(bundle: Llava, batch: Sequence[Conversation], media_root: Path, how: Ho
     said: list[list[str]] = [[] for _ in batch]
     for turn in range(max(len(one.questions) for one in batch)):
         asked = [place for place, one in enumerate(batch) if turn < len(one.questions)]
-        turns = [_turns(batch[place], said[place], template, how) for place in asked]
+        turns = [conversation.next_turns(batch[place].questions, said[place], template, history=how.history) for place in asked]
         prompts = [datasets.encode_prompt(bundle, own, template, views=len(views[at])) for own, at in zip(turns, asked, strict=True)]
         names = [f"{batch[place].id} {turn}" for place in asked]
         texts = _generate(bundle, prompts, torch.cat([views[place] for place in asked]), names, how)
         for place, text in zip(asked, texts, strict=True):
             said[place].append(text)
     return [Answered(one.id, tuple(answers)) for one, answers in zip(batch, said, strict=True)]
-
-
-def _turns(one: Conversation, answers: Sequence[str], template: Template, how: How) -> tuple[Turn, ...]:
-    """The conversation up to the next question."""
-    closing = template.assistant[1]
-    kept = answers if how.history == "as_published" else [text.removesuffix(closing).strip() for text in answers]
-    return conversation.dialogue(one.questions, kept)
 
 
 def _generate(bundle: Llava, prompts: list[list[int]], pixels: Tensor, names: Sequence[str], how: How) -> list[str]:

@@ -12,11 +12,11 @@ from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
 from lib import datasets, llava
-from lib.conversation import CHATML_DIRECT, IGNORED, Encoded, Rendered, Turn, encode, prompt, read_turns, render
+from lib.conversation import CHATML_DIRECT, IGNORED, Encoded, Rendered, Turn, encode, next_turns, prompt, read_turns, render
 from lib.datasets import Collator, group_by_length, group_by_modality, share
 from lib.errors import DataError
 from lib.llava import best_resolution, pad_to_square, prepare
-from lib.submissions.cityllava.prompts import ORDERS, clean, next_turns, question
+from lib.submissions.cityllava.prompts import ORDERS, clean, question
 from tests.golden.loading import DEFAULT, cases
 from tests.tiny_llava import read_tokenizer
 
@@ -227,7 +227,7 @@ def test_inference_asks_in_the_recorded_words():
         phase, raw = int(Path(given["image"]).stem), given["raw_model_outputs"]
         (kinds,) = ORDERS["vehicle_first"]
         questions = [question(kind, phase, given["view"], stage_line="as_published") for kind in kinds]
-        asked = [prompt(next_turns(questions, raw[:turn], history="as_published"), CHATML_DIRECT).text for turn in (0, 1)]
+        asked = [prompt(next_turns(questions, raw[:turn], CHATML_DIRECT, history="as_published"), CHATML_DIRECT).text for turn in (0, 1)]
         assert asked == [output["prompt_turn_1"], output["prompt_turn_2"]]
         captions = {f"caption_{kind}": clean(text) for kind, text in zip(kinds, raw, strict=True)}
         assert captions == output["result"]

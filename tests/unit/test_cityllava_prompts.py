@@ -2,10 +2,10 @@
 
 import pytest
 
-from lib.conversation import CHATML_DIRECT, Turn, prompt
+from lib.conversation import CHATML_DIRECT, Turn, next_turns, prompt
 from lib.submissions.cityllava.annotations import PHASES
 from lib.submissions.cityllava.filters import add_stages
-from lib.submissions.cityllava.prompts import ORDERS, clean, next_turns, question
+from lib.submissions.cityllava.prompts import ORDERS, clean, question
 from lib.submissions.cityllava.short_qa import FULL_QUESTION
 
 RAW = " <|startoftext|> The vehicle is moving.<|im_end|> "
@@ -66,8 +66,8 @@ def test_each_order_asks_each_question_once():
 
 
 def test_the_picture_is_in_the_first_question_and_the_first_answer_in_the_history():
-    assert next_turns(["V?", "P?"], [], history="as_published") == (Turn("user", "<image>\nV?"),)
-    assert next_turns(["V?", "P?"], [RAW], history="corrected") == (
+    assert next_turns(["V?", "P?"], [], CHATML_DIRECT, history="as_published") == (Turn("user", "<image>\nV?"),)
+    assert next_turns(["V?", "P?"], [RAW], CHATML_DIRECT, history="corrected") == (
         Turn("user", "<image>\nV?"),
         Turn("assistant", "The vehicle is moving."),
         Turn("user", "P?"),
@@ -75,7 +75,7 @@ def test_the_picture_is_in_the_first_question_and_the_first_answer_in_the_histor
 
 
 def test_as_published_the_answer_keeps_its_markers_so_that_its_end_stands_twice():
-    turns = next_turns(["V?", "P?"], [RAW], history="as_published")
+    turns = next_turns(["V?", "P?"], [RAW], CHATML_DIRECT, history="as_published")
     assert turns[1].text == "<|startoftext|> The vehicle is moving.<|im_end|>"
     assert "The vehicle is moving.<|im_end|><|im_end|><|im_start|>user\nP?" in prompt(turns, CHATML_DIRECT).text
 

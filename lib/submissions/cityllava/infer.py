@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib import files, records, runtime, store
+from lib import files, records, store
 from lib.config import StageSettings
 from lib.runs import Run
 from lib.submissions.cityllava import block_expansion, data_prep, finetune, official
@@ -21,6 +21,7 @@ from lib.submissions.cityllava.official import PhaseCaptions
 from lib.submissions.cityllava.prompts import ORDERS, clean, question
 
 if TYPE_CHECKING:
+    from lib.generation import Plan
     from lib.llava import Llava
 
 READS = ("base", "data_prep", "block_expansion", "finetune")
@@ -75,11 +76,9 @@ class Answerer:
     @cached_property
     def bundle(self) -> "Llava":
         """The model on this machine's accelerator."""
-        from lib import llava
+        from lib import generation
 
-        quantize = "nf4" if self.precision == "nf4" else "none"
-        dtype = "bf16" if self.precision == "nf4" else self.precision
-        return llava.load(self.folder, dtype=dtype, quantize=quantize).to(runtime.accelerator())
+        return generation.load_model(self.folder, self.precision)
 
 
 def load_model(cfg: StageSettings, run: Run) -> Answerer:
@@ -235,7 +234,7 @@ def as_captions(predictions: Sequence[Prediction]) -> official.Captions:
     return found
 
 
-def generation_plan(model: Answerer, cfg: StageSettings, run: Run) -> "object":
+def generation_plan(model: Answerer, cfg: StageSettings, run: Run) -> "Plan":
     """The plan of `lib.generation` for these weights; its files lie among the stage's traces until all is answered."""
     from lib import generation
 

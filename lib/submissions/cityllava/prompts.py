@@ -4,12 +4,11 @@ The two questions are the full ones of training, and about "the ego-vehicle" whe
 says if its quirk `ego_wording` is corrected.
 """
 
-import re
-from collections.abc import Sequence
 from typing import Literal
 
+from lib import conversation
 from lib.config import Quirk
-from lib.conversation import Turn, dialogue
+from lib.conversation import CHATML_DIRECT
 from lib.submissions.cityllava.annotations import PHASES, Kind, View
 from lib.submissions.cityllava.filters import word_boxes
 from lib.submissions.cityllava.short_qa import FULL_QUESTION
@@ -22,8 +21,6 @@ ORDERS: dict[Order, tuple[tuple[Kind, ...], ...]] = {
     "pedestrian_first": (("pedestrian", "vehicle"),),
     "independent": (("vehicle",), ("pedestrian",)),
 }
-# The start token leaves a blank behind it or not, depending on the tokenizer's version.
-MARKERS = re.compile(r"<\|startoftext\|> ?|<\|im_end\|>")
 
 
 def question(kind: Kind, phase: int, view: View, *, stage_line: Quirk) -> str:
@@ -36,15 +33,6 @@ def question(kind: Kind, phase: int, view: View, *, stage_line: Quirk) -> str:
     return f"This is an image in '{PHASES[phase]}' stage. {gap}{text}"
 
 
-def next_turns(questions: Sequence[str], raw_answers: Sequence[str], *, history: Quirk) -> tuple[Turn, ...]:
-    """The conversation up to the question after the answers so far.
-
-    `history` as_published keeps an answer as the model gave it, so that its end marker stands twice.
-    """
-    kept = [raw.strip() if history == "as_published" else clean(raw) for raw in raw_answers]
-    return dialogue(questions, kept)
-
-
 def clean(raw: str) -> str:
     """The caption in a raw answer: without the blanks around it and the markers. A line end before a marker stays, as published."""
-    return MARKERS.sub("", raw.strip())
+    return conversation.clean(raw, CHATML_DIRECT)
