@@ -93,6 +93,12 @@ def disk_full(error: OSError, folder: Path) -> Exception:
     return error
 
 
+def system_error(error: Exception) -> OSError:
+    """A failed write as the system's error: safetensors, for one, hides its number in its text."""
+    number = errno.ENOSPC if f"os error {errno.ENOSPC}" in str(error) else getattr(error, "errno", None) or errno.EIO
+    return OSError(number, str(error))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
     write_bytes(path, text.encode("utf-8"))

@@ -185,9 +185,7 @@ def save(bundle: Llava, folder: Path) -> None:
         bundle.model.save_pretrained(folder, max_shard_size=SHARD)
         save_preprocessing(bundle, folder)
     except (SafetensorError, OSError) as error:
-        # safetensors hides the number of the system's error in its text.
-        number = 28 if "os error 28" in str(error) else getattr(error, "errno", None) or 5
-        raise files.disk_full(OSError(number, str(error)), folder) from error
+        raise files.disk_full(files.system_error(error), folder) from error
 
 
 def save_preprocessing(bundle: Llava, folder: Path) -> None:

@@ -266,9 +266,7 @@ def save_weights(bundle: OpenClip, folder: Path) -> Path:
         os.replace(draft, path)
     except (SafetensorError, OSError) as error:
         draft.unlink(missing_ok=True)
-        # safetensors hides the number of the system's error in its text.
-        number = 28 if "os error 28" in str(error) else getattr(error, "errno", None) or 5
-        raise files.disk_full(OSError(number, str(error)), folder) from error
+        raise files.disk_full(files.system_error(error), folder) from error
     files.write_json(folder / CONFIG_NAME, {"model_cfg": config, "preprocess_cfg": bundle.model.visual.preprocess_cfg})
     return path
 

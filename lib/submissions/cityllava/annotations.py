@@ -22,6 +22,7 @@ View = Literal["overhead", "vehicle", "ego"]  # BDD has the ego view only
 Kind = Literal["pedestrian", "vehicle"]
 
 CORPORA: tuple[Corpus, ...] = ("wts", "bdd")
+KINDS: tuple[Kind, ...] = ("pedestrian", "vehicle")
 PHASES = ("prerecognition", "recognition", "judgement", "action", "avoidance")
 NORMAL = "normal_trimmed"
 # The scripts write a small k, the release a capital one.

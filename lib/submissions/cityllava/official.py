@@ -13,11 +13,10 @@ from lib import files
 from lib.errors import DataError
 from lib.metrics import captions
 from lib.metrics.captions import CaptionScore, Synonyms
-from lib.submissions.cityllava.annotations import PHASES, parse_phase
+from lib.submissions.cityllava.annotations import KINDS, PHASES, parse_phase
 
 SUFFIX = "_caption.json"
 UNSCORED = "vehicle_view"  # its captions are those of the overhead view
-KINDS = ("pedestrian", "vehicle")
 LABELS = tuple(str(number) for number in range(len(PHASES)))
 # How names of scenarios begin in WTS and in BDD_PC_5K; the challenge's score is the mean of the two.
 CORPORA = {"internal": "2023", "external": "video"}

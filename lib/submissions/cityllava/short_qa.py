@@ -12,11 +12,10 @@ from typing import Any
 from lib.config import Quirk
 from lib.errors import DataError
 from lib.services import Outcome, Request
-from lib.submissions.cityllava.annotations import Finding, Kind
+from lib.submissions.cityllava.annotations import KINDS, Finding, Kind
 
 Record = dict[str, Any]
 
-KINDS: tuple[Kind, ...] = ("pedestrian", "vehicle")
 CAPTION_TURN: dict[Kind, int] = {"pedestrian": 1, "vehicle": 3}
 
 FOLDER = "processed_anno/caption_split"
