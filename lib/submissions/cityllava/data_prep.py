@@ -14,7 +14,7 @@ from lib.config import StageSettings
 from lib.errors import DataError
 from lib.runs import Run
 from lib.submissions.cityllava import annotations, boxes, frames, records, views
-from lib.submissions.cityllava.annotations import CORPORA, Clip, Finding, Split
+from lib.submissions.cityllava.annotations import CORPORA, Clip, Finding, Split, summarize
 from lib.submissions.cityllava.views import Perspective
 
 READS = ("data",)
@@ -119,7 +119,7 @@ def build_samples(annotations: Annotations, cfg: StageSettings, run: Run) -> Sam
     report = {
         "counts": {split: _count(annotations.clips[split], built.get(split, [])) for split in SPLITS},
         "decoder": media.decoder_versions(),
-        "findings": _summary(findings),
+        "findings": summarize(findings),
     }
     return Samples(annotations.clips, annotations.reference, built, chosen, perspectives, report)
 
@@ -218,7 +218,3 @@ def _describe(clip: Clip) -> dict:
 
 def _count(clips: Sequence[Clip], built: Sequence[dict]) -> dict[str, int]:
     return {"scenarios": len({clip.scenario for clip in clips}), "clips": len(clips), "records": len(built)}
-
-
-def _summary(findings: Sequence[Finding]) -> dict[str, dict]:
-    return annotations.summarize(findings)

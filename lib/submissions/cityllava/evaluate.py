@@ -94,18 +94,15 @@ def score(predictions: dict[str, list[Prediction]], references: Sequence[Referen
     next scenario of the same data set: what the template alone is worth. "chance" is a guess among an attribute's values.
     """
     synonyms = open_synonyms(cfg.evaluate.synonyms)
-    known = {one.scenario: {} for one in references}
-    for one in references:
-        known[one.scenario][one.label] = PhaseCaptions(one.pedestrian, one.vehicle)
+    known = _as_captions(references)
     said = {model: infer.as_captions(one for one in found if one.benchmark == "val") for model, found in predictions.items()}
     said["shuffled"] = rotate(said["finetuned"], known)
     rows = []
     for model, found in said.items():
         rows += _official_rows(model, official.score_phases(known, found, synonyms), cfg)
         rows += clause_rows(model, found, references)
-    itself = official.score(known, known, synonyms)
-    whole = official.mean_row("all", official.score_phases(known, known, synonyms)).score
-    rows.append(_row("identical captions", "all", "finetuned", itself.challenge or whole, len(references)) | {"benchmark": "evaluator"})
+    itself = _overall(official.score_phases(known, known, synonyms)).score
+    rows.append(_row("identical captions", "all", "finetuned", itself, len(references)) | {"benchmark": "evaluator"})
     return [*rows, *_chance_rows(references)]
 
 
@@ -190,12 +187,10 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
     from lib import show
 
     references = records.read_rows(run.out / REFERENCES, Reference)
-    known: Captions = {}
-    for one in references:
-        known.setdefault(one.scenario, {})[one.label] = PhaseCaptions(one.pedestrian, one.vehicle)
+    known = _as_captions(references)
     said = infer.as_captions(one for one in read_predictions(run)["finetuned"] if one.benchmark == "val")
     result = official.score(known, said, open_synonyms(cfg.evaluate.synonyms))
-    ranked = sorted(official.score_phases(known, said, open_synonyms(cfg.evaluate.synonyms)), key=lambda one: one.pedestrian.score)
+    ranked = sorted(result.every, key=lambda one: one.pedestrian.score)
     shown = [_beside(one, known, said) for one in (ranked[0], ranked[len(ranked) // 2], ranked[-1])]
     return [
         ("The official score by data set:", show.table(result.table(result.corpora))),
@@ -210,17 +205,32 @@ def _read_predictions(folder: Path) -> dict[str, list[Prediction]]:
 
 
 def _official_rows(model: str, scored: Sequence[PhaseScore], cfg: StageSettings) -> list[dict]:
-    """The score and its four metrics over all; the score by data set, kind and phase. Over all is the mean of the two data sets."""
-    corpora = {name: [one for one in scored if official.corpus_of(one.scenario) == name] for name in CORPORA}
-    means = [official.mean_row(name, own).both for name, own in corpora.items() if own]
-    both = official.captions.mean(means)
+    """The score and its four metrics over all; the score by data set, kind and phase."""
+    both = _overall(scored)
     rows = [_row("score", "all", model, both.score, len(scored))]
     rows += [_row(name, "all", model, value, len(scored)) for name, value in _metrics(both, cfg).items()]
-    groups = {name: own for name, own in corpora.items() if own}
+    groups = _by_corpus(scored)
     groups |= {f"phase {label}": [one for one in scored if one.label == label] for label in sorted({one.label for one in scored})}
     rows += [_row("score", name, model, official.mean_row(name, own).score, len(own)) for name, own in groups.items()]
     whole = official.mean_row("all", scored)
     return [*rows, *(_row("score", kind, model, getattr(whole, kind).score, len(scored)) for kind in KINDS)]
+
+
+def _overall(scored: Sequence[PhaseScore]) -> CaptionScore:
+    """The mean of the two data sets, each however large, or the one there is."""
+    return official.captions.mean([official.mean_row(name, own).both for name, own in _by_corpus(scored).items()])
+
+
+def _by_corpus(scored: Sequence[PhaseScore]) -> dict[str, list[PhaseScore]]:
+    found = {name: [one for one in scored if official.corpus_of(one.scenario) == name] for name in CORPORA}
+    return {name: own for name, own in found.items() if own}
+
+
+def _as_captions(references: Sequence[Reference]) -> Captions:
+    known: Captions = {}
+    for one in references:
+        known.setdefault(one.scenario, {})[one.label] = PhaseCaptions(one.pedestrian, one.vehicle)
+    return known
 
 
 def _metrics(score: CaptionScore, cfg: StageSettings) -> dict[str, float]:

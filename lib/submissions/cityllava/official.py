@@ -76,6 +76,7 @@ class OfficialScore:
     corpora: tuple[Row, ...]
     scenarios: tuple[Row, ...]
     phases: tuple[Row, ...]
+    every: tuple[PhaseScore, ...]
     with_synonyms: bool
 
     def table(self, rows: Iterable[Row]) -> list[dict[str, str | int | float]]:
@@ -107,6 +108,7 @@ def score(references: Captions, predictions: Captions, synonyms: Synonyms | None
         corpora=corpora,
         scenarios=_rows(scored, lambda one: one.scenario, references),
         phases=_rows(scored, lambda one: str(one.label), sorted({str(one.label) for one in scored})),
+        every=tuple(scored),
         with_synonyms=synonyms is not None,
     )
 
