@@ -5,6 +5,7 @@ loaded once for all tests.
 """
 
 import functools
+import json
 import os
 import re
 import subprocess
@@ -126,6 +127,43 @@ def run_chain(home: Path, *options: str, changes: Mapping[str, str] | None = Non
 def finished_run(home: Path, of: str) -> SmallRun:
     """The small chain from an empty home, run once per test session whoever asks."""
     return run_chain(home, of=of)
+
+
+def plain(text: str, run: SmallRun) -> str:
+    """The text without what differs from machine to machine: HOME, DATA, RUN and KEY stand for home, data set, run and digest."""
+    text = text.replace(str(run.data), "DATA").replace(str(run.home), "HOME").replace(run.folder.name, "RUN")
+    return re.sub(r"\b[0-9a-f]{16}\b|(?<=open_clip-)[0-9a-f]{12}\b|(?<=llava-)[0-9a-f]{12}\b", "KEY", text)
+
+
+def refusal(run: SmallRun, *arguments: str) -> str:
+    """The one line that a command ends in, which has to end with status 1."""
+    answer = kit(run.home, *arguments)
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith("podium: ")
+    return plain(line.removeprefix("podium: "), run)
+
+
+def check_records(run: SmallRun, results: Mapping[str, set[str]]) -> None:
+    """Every stage was done by its notebook, and its record names these files (pictures left out)."""
+    assert outcomes(run.output) == dict.fromkeys(STAGES, "done")
+    stages = json.loads((run.folder / "run.json").read_text())["stages"]
+    for name in STAGES:
+        record = json.loads((run.stage(name) / "record.json").read_text())
+        assert stages[name]["status"] == record["status"] == "done"
+        assert record["entry"] == "notebook" and record["interactive"] == []
+        assert stages[name]["key"] == record["key"]
+        assert {file for file in record["outputs"] if not file.endswith(".jpg")} == results[name]
+
+
+def broken_by(run: SmallRun, path: Path, content: bytes) -> list[str]:
+    """What `verify`, which holds for the run as it is, finds broken while the file has another content."""
+    answer = kit(run.home, "verify", run.folder.name)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    with changed(path, content):
+        broken = kit(run.home, "verify", run.folder.name)
+    assert broken.returncode == 1
+    return [line for line in broken.stdout.splitlines() if line.startswith("BROKEN")]
 
 
 def outcomes(output: str) -> dict[str, str]:

@@ -17,26 +17,11 @@ from lib.config import StageSettings
 from lib.errors import ConfigError, DataError, StageFailed, WeightsError
 from lib.submissions.a3r import features, infer
 from tests import small
-from tests.small import SmallRun
+from tests.small import SmallRun, plain, refusal
 
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
 TRAIN_LABELS = "datasets/train/train_label.txt"
-
-
-def plain(text: str, run: SmallRun) -> str:
-    """The text without what differs from machine to machine."""
-    text = text.replace(str(run.data), "DATA").replace(str(run.home), "HOME").replace(run.folder.name, "RUN")
-    return re.sub(r"\b[0-9a-f]{16}\b|(?<=open_clip-)[0-9a-f]{12}\b", "KEY", text)
-
-
-def refusal(run: SmallRun, *arguments: str) -> str:
-    """The one line that a command ends in, which has to end with status 1."""
-    answer = small.kit(run.home, *arguments)
-    assert answer.returncode == 1, answer.stdout + answer.stderr
-    (line,) = answer.stderr.splitlines()
-    assert line.startswith("podium: ")
-    return plain(line.removeprefix("podium: "), run)
 
 
 def finished_stages(run: SmallRun) -> dict[str, str]:

@@ -17,7 +17,7 @@ from lib.errors import ConfigError, DataError, MissingInput, StageFailed, Weight
 from lib.submissions.cityllava import data_prep, evaluate, filters, infer, official, short_qa
 from lib.submissions.cityllava.short_qa import merge, parse_answer
 from tests import small
-from tests.small import SmallRun
+from tests.small import SmallRun, plain, refusal
 
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
@@ -28,21 +28,6 @@ WTS, BDD = "WTS", "BDD_PC_5k"
 def read(path: Path) -> dict | list:
     """A JSON file."""
     return json.loads(path.read_text())
-
-
-def plain(text: str, run: SmallRun) -> str:
-    """The text without what differs from machine to machine."""
-    text = text.replace(str(run.data), "DATA").replace(str(run.home), "HOME").replace(run.folder.name, "RUN")
-    return re.sub(r"\b[0-9a-f]{16}\b|(?<=llava-)[0-9a-f]{12}\b", "KEY", text)
-
-
-def refusal(run: SmallRun, *arguments: str) -> str:
-    """The one line that a command ends in, which has to end with status 1."""
-    answer = small.kit(run.home, *arguments)
-    assert answer.returncode == 1, answer.stdout + answer.stderr
-    (line,) = answer.stderr.splitlines()
-    assert line.startswith("podium: ")
-    return plain(line.removeprefix("podium: "), run)
 
 
 def play(stage: str, changes: Mapping[str, str] | None = None) -> Path:

@@ -40,14 +40,7 @@ def scores_of(run: SmallRun) -> dict[tuple[str, str, str, str], float]:
 
 
 def test_every_stage_is_done_and_its_record_names_the_files_it_wrote(small_run):
-    assert small.outcomes(small_run.output) == dict.fromkeys(small.STAGES, "done")
-    stages = read(small_run.folder / "run.json")["stages"]
-    for name in small.STAGES:
-        record = read(small_run.stage(name) / "record.json")
-        assert stages[name]["status"] == record["status"] == "done"
-        assert record["entry"] == "notebook" and record["interactive"] == []
-        assert stages[name]["key"] == record["key"]
-        assert {file for file in record["outputs"] if not file.endswith(".jpg")} == RESULTS[name]
+    small.check_records(small_run, RESULTS)
 
 
 def test_the_run_folder_holds_what_a_person_looks_for(small_run):

@@ -96,14 +96,7 @@ def cfg(small_run: SmallRun) -> StageSettings:
 
 
 def test_every_stage_is_done_and_its_record_names_the_files_it_wrote(small_run):
-    assert small.outcomes(small_run.output) == dict.fromkeys(small.STAGES, "done")
-    stages = read(small_run.folder / "run.json")["stages"]
-    for name in small.STAGES:
-        record = read(small_run.stage(name) / "record.json")
-        assert stages[name]["status"] == record["status"] == "done"
-        assert record["entry"] == "notebook" and record["interactive"] == []
-        assert stages[name]["key"] == record["key"]
-        assert {file for file in record["outputs"] if not file.endswith(".jpg")} == RESULTS[name]
+    small.check_records(small_run, RESULTS)
 
 
 def test_the_run_folder_holds_what_a_person_looks_for(small_run):
@@ -459,16 +452,11 @@ def test_a_tiny_run_turns_no_score_green_and_what_is_computed_is_reproduced(smal
 
 
 def test_verify_holds_for_the_run_and_finds_a_changed_prediction(small_run):
-    answer = small.kit(small_run.home, "verify", small_run.folder.name)
-    assert answer.returncode == 0, answer.stdout + answer.stderr
     path = small_run.stage("infer") / "val-finetuned.jsonl"
     first, *others = path.read_text().splitlines(keepends=True)
     row = json.loads(first)
     row["pedestrian"] = "The pedestrian is a small child in a yellow school cap."
-    with small.changed(path, "".join([json.dumps(row) + "\n", *others]).encode()):
-        broken = small.kit(small_run.home, "verify", small_run.folder.name)
-    assert broken.returncode == 1
-    lines = [line for line in broken.stdout.splitlines() if line.startswith("BROKEN")]
+    lines = small.broken_by(small_run, path, "".join([json.dumps(row) + "\n", *others]).encode())
     assert any("infer: " in line and line.endswith("changed or missing: val-finetuned.jsonl") for line in lines)
     assert any("scores recomputed from raw predictions; different: val score" in line for line in lines)
 
