@@ -13,10 +13,10 @@ from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image, ImageDraw
+from PIL import Image
 
-Rgb = tuple[int, int, int]
-Box = tuple[float, float, float, float]  # x, y, width, height in pixels
+from lib.sheet import Box, Rgb, Sheet
+
 View = Literal["overhead", "vehicle"]
 Choice = TypeVar("Choice")
 
@@ -128,7 +128,7 @@ def clip(scene: Scene, camera: Camera, frames_per_phase: int) -> Iterator[Pictur
 
 def draw(scene: Scene, phase: int, camera: Camera, *, time: float) -> Picture:
     """The scene at `time` (0 to 1) of a phase. The same arguments give the same bytes."""
-    sheet = _Sheet()
+    sheet = Sheet(Image.new("RGB", (WIDTH, HEIGHT)))
     _draw_surroundings(sheet, scene)
     moment = scene.moments[phase]
     show = _draw_from_roadside if camera.view == "overhead" else _draw_from_vehicle
@@ -138,42 +138,7 @@ def draw(scene: Scene, phase: int, camera: Camera, *, time: float) -> Picture:
     return Picture(np.clip(pixels, 0, 255).astype(np.uint8), pedestrian, vehicle)
 
 
-class _Sheet:
-    """A picture in the making; shapes are given in units of the box set by `place`, x from the left unless it is mirrored."""
-
-    def __init__(self) -> None:
-        self.image = Image.new("RGB", (WIDTH, HEIGHT))
-        self.pen = ImageDraw.Draw(self.image)
-        self.place((0, 0, WIDTH, HEIGHT))
-
-    def place(self, box: Box, *, mirrored: bool = False) -> None:
-        """Lay the unit box of all further shapes onto this rectangle of pixels."""
-        self.box, self.mirrored = box, mirrored
-
-    def at(self, x: float, y: float) -> tuple[float, float]:
-        """Pixel coordinates of a point of the unit box."""
-        left, top, width, height = self.box
-        return left + (1 - x if self.mirrored else x) * width, top + y * height
-
-    def _corners(self, x0: float, y0: float, x1: float, y1: float) -> Box:
-        (a, top), (b, bottom) = self.at(x0, y0), self.at(x1, y1)
-        return min(a, b), top, max(a, b), bottom
-
-    def block(self, x0: float, y0: float, x1: float, y1: float, ink: Rgb) -> None:
-        self.pen.rectangle(self._corners(x0, y0, x1, y1), fill=ink)
-
-    def oval(self, x0: float, y0: float, x1: float, y1: float, ink: Rgb) -> None:
-        self.pen.ellipse(self._corners(x0, y0, x1, y1), fill=ink)
-
-    def shape(self, points: list[tuple[float, float]], ink: Rgb) -> None:
-        self.pen.polygon([self.at(x, y) for x, y in points], fill=ink)
-
-    def stroke(self, start: tuple[float, float], end: tuple[float, float], thickness: int, ink: Rgb) -> None:
-        """A line, its thickness in pixels."""
-        self.pen.line([self.at(*start), self.at(*end)], fill=ink, width=thickness)
-
-
-def _draw_from_roadside(sheet: _Sheet, scene: Scene, moment: Moment, camera: Camera, time: float) -> tuple[Box, Box | None]:
+def _draw_from_roadside(sheet: Sheet, scene: Scene, moment: Moment, camera: Camera, time: float) -> tuple[Box, Box | None]:
     """Pedestrian and vehicle side by side; the vehicle heads for the pedestrian."""
     wide, high = (size * camera.zoom for size in _SIZES[scene.vehicle_type])
     walker_wide, walker_high = 64 * camera.zoom, 122 * camera.zoom
@@ -195,7 +160,7 @@ def _draw_from_roadside(sheet: _Sheet, scene: Scene, moment: Moment, camera: Cam
     return pedestrian, vehicle
 
 
-def _draw_from_vehicle(sheet: _Sheet, scene: Scene, moment: Moment, camera: Camera, time: float) -> tuple[Box, Box | None]:
+def _draw_from_vehicle(sheet: Sheet, scene: Scene, moment: Moment, camera: Camera, time: float) -> tuple[Box, Box | None]:
     """The pedestrian before the windscreen, larger when near, and the vehicle's own front below."""
     distance, side = moment.position.split()
     high = (126 if distance == "near" else 84) * camera.zoom + 3 * time * (moment.driving != "stopped")
@@ -210,7 +175,7 @@ def _draw_from_vehicle(sheet: _Sheet, scene: Scene, moment: Moment, camera: Came
     return pedestrian, None
 
 
-def _draw_surroundings(sheet: _Sheet, scene: Scene) -> None:
+def _draw_surroundings(sheet: Sheet, scene: Scene) -> None:
     """Sky by the weather, ground and its markings by the kind of road."""
     sheet.block(0, 0, 1, 1, _GROUNDS[scene.road])
     pen, sky = sheet.pen, _SKIES[scene.weather]
@@ -236,7 +201,7 @@ def _draw_surroundings(sheet: _Sheet, scene: Scene) -> None:
             pen.line((x, HORIZON, x - 26, HEIGHT), fill=(255, 255, 255), width=5)
 
 
-def _draw_downfall(sheet: _Sheet, weather: str, time: float) -> None:
+def _draw_downfall(sheet: Sheet, weather: str, time: float) -> None:
     """Rain in streaks or snow in flakes over everything; it falls with time."""
     if weather not in ("rainy", "snowy"):
         return
@@ -249,21 +214,21 @@ def _draw_downfall(sheet: _Sheet, weather: str, time: float) -> None:
             sheet.pen.ellipse((x, y, x + 5, y + 5), fill=(255, 255, 255))
 
 
-def _sedan(sheet: _Sheet, ink: Rgb) -> None:
+def _sedan(sheet: Sheet, ink: Rgb) -> None:
     sheet.shape([(0.2, 0.5), (0.34, 0.0), (0.7, 0.0), (0.84, 0.5)], ink)
     sheet.shape([(0.29, 0.46), (0.38, 0.1), (0.66, 0.1), (0.74, 0.46)], _GLASS)
     sheet.block(0.0, 0.46, 1.0, 0.86, ink)
     _wheels(sheet, (0.2, 0.8))
 
 
-def _van(sheet: _Sheet, ink: Rgb) -> None:
+def _van(sheet: Sheet, ink: Rgb) -> None:
     sheet.shape([(0.0, 0.88), (0.0, 0.45), (0.22, 0.0), (1.0, 0.0), (1.0, 0.88)], ink)
     sheet.shape([(0.08, 0.42), (0.24, 0.1), (0.42, 0.1), (0.42, 0.42)], _GLASS)
     sheet.block(0.5, 0.56, 1.0, 0.66, _WHITE)
     _wheels(sheet, (0.24, 0.78))
 
 
-def _truck(sheet: _Sheet, ink: Rgb) -> None:
+def _truck(sheet: Sheet, ink: Rgb) -> None:
     sheet.block(0.0, 0.76, 1.0, 0.88, _DARK)
     sheet.block(0.0, 0.3, 0.28, 0.8, ink)
     sheet.block(0.03, 0.36, 0.18, 0.55, _GLASS)
@@ -273,7 +238,7 @@ def _truck(sheet: _Sheet, ink: Rgb) -> None:
     _wheels(sheet, (0.14, 0.6, 0.86))
 
 
-def _bus(sheet: _Sheet, ink: Rgb) -> None:
+def _bus(sheet: Sheet, ink: Rgb) -> None:
     sheet.block(0.0, 0.0, 1.0, 0.88, ink)
     for x in (0.03, 0.23, 0.43, 0.63, 0.83):
         sheet.block(x, 0.1, x + 0.14, 0.42, _GLASS)
@@ -285,13 +250,13 @@ _SIZES = {"sedan": (78, 44), "van": (66, 58), "truck": (88, 62), "bus": (98, 58)
 _BODIES = {"sedan": _sedan, "van": _van, "truck": _truck, "bus": _bus}
 
 
-def _wheels(sheet: _Sheet, places: tuple[float, ...]) -> None:
+def _wheels(sheet: Sheet, places: tuple[float, ...]) -> None:
     radius = 9 / sheet.box[2]
     for x in places:
         sheet.oval(x - radius, 1 - 18 / sheet.box[3], x + radius, 1.0, _DARK)
 
 
-def _draw_lights(sheet: _Sheet, driving: str) -> None:
+def _draw_lights(sheet: Sheet, driving: str) -> None:
     """What a vehicle seen from the side shows of its driving: brake light, lamp, indicators, or streaks behind it."""
     if driving == "stopped":
         sheet.block(0.88, 0.3, 1.06, 0.78, _BRAKE)
@@ -305,7 +270,7 @@ def _draw_lights(sheet: _Sheet, driving: str) -> None:
             sheet.stroke((1.04, y), (1.34, y), 6, _STREAK)
 
 
-def _draw_front(sheet: _Sheet, type_: str, ink: Rgb) -> None:
+def _draw_front(sheet: Sheet, type_: str, ink: Rgb) -> None:
     """The vehicle's own front, seen from its seat: flat, with a white band, with two exhaust pipes, or with a row of windows."""
     if type_ == "sedan":
         sheet.shape([(0.0, 1.0), (0.16, 0.42), (0.84, 0.42), (1.0, 1.0)], ink)
@@ -322,7 +287,7 @@ def _draw_front(sheet: _Sheet, type_: str, ink: Rgb) -> None:
             sheet.block(x, 0.28, x + 0.12, 0.56, _GLASS)
 
 
-def _draw_panel(sheet: _Sheet, driving: str) -> None:
+def _draw_panel(sheet: Sheet, driving: str) -> None:
     """The same signs on the vehicle's own front."""
     if driving == "stopped":
         sheet.block(0.3, 0.7, 0.7, 1.0, _BRAKE)
@@ -337,7 +302,7 @@ def _draw_panel(sheet: _Sheet, driving: str) -> None:
             sheet.stroke((x, -0.15), (x, 1.0), 6, _STREAK)
 
 
-def _draw_pedestrian(sheet: _Sheet, scene: Scene, moment: Moment) -> None:
+def _draw_pedestrian(sheet: Sheet, scene: Scene, moment: Moment) -> None:
     """A figure that fills its box; the vehicle is to its right unless the sheet is mirrored."""
     left, top, width, height = sheet.box
     if moment.movement == "crouching":
@@ -360,7 +325,7 @@ def _draw_pedestrian(sheet: _Sheet, scene: Scene, moment: Moment) -> None:
             sheet.oval(x, 0.15, x + 0.21, 0.27, _DARK)
 
 
-def _draw_legs(sheet: _Sheet, movement: str, ink: Rgb) -> None:
+def _draw_legs(sheet: Sheet, movement: str, ink: Rgb) -> None:
     """Legs together on a shadow, astride in bright shoes, in a long stride with dust below, or folded."""
     if movement == "standing":
         sheet.oval(-0.1, 0.94, 1.1, 1.04, _DARK)
@@ -378,7 +343,7 @@ def _draw_legs(sheet: _Sheet, movement: str, ink: Rgb) -> None:
         sheet.block(0.1, 0.92, 0.9, 1.0, _DARK)
 
 
-def _draw_burden(sheet: _Sheet, age: str) -> None:
+def _draw_burden(sheet: Sheet, age: str) -> None:
     """What is carried: a balloon, a satchel, a case or a stick."""
     if age == "child":
         sheet.oval(-0.3, 0.0, 0.1, 0.2, (255, 60, 160))

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image, ImageDraw
+from PIL import Image
 
-Rgb = tuple[int, int, int]
-Point = tuple[float, float]
+from lib.sheet import Point, Rgb, Sheet
+
 Choice = TypeVar("Choice")
 
 COLOURS: dict[str, Rgb] = {
@@ -120,7 +120,8 @@ def draw_vehicle(vehicle: Vehicle, rng: Generator) -> Image.Image:
     sheet = _Sheet(width, height, rng)
     # The vehicle fills most of the picture, never all of it, and stands somewhere in it.
     wide, high = rng.uniform(0.86, 0.96) * width, min(rng.uniform(0.82, 0.95) * height, 0.62 * width)
-    sheet.place(rng.uniform(0, width - wide), rng.uniform(0, height - high), wide, high, mirrored=bool(rng.random() < 0.5))
+    box = (rng.uniform(0, width - wide), rng.uniform(0, height - high), wide, high)
+    sheet.place(box, mirrored=bool(rng.random() < 0.5))
     _BODIES[vehicle.type](sheet, COLOURS[vehicle.colour])
     if vehicle.brand:
         _draw_plate(sheet, vehicle.brand)
@@ -135,47 +136,24 @@ def draw_pedestrian(pedestrian: Pedestrian, rng: Generator) -> Image.Image:
     # Children are small in the same kind of picture; that, not the crop, tells their age.
     high = rng.uniform(0.92, 0.97) * height * (0.68 if pedestrian.age == "child" else 1.0)
     wide = min(0.95 * width, 0.55 * high)
-    sheet.place(rng.uniform(0, width - wide), height - high - rng.uniform(0, 0.03) * height, wide, high, mirrored=bool(rng.random() < 0.5))
+    box = (rng.uniform(0, width - wide), height - high - rng.uniform(0, 0.03) * height, wide, high)
+    sheet.place(box, mirrored=bool(rng.random() < 0.5))
     _draw_figure(sheet, pedestrian, rng)
     return sheet.finish(rng)
 
 
-class _Sheet:
-    """A picture in the making; shapes are given in units of the box set by `place`, x from front to back, y from top to bottom."""
+class _Sheet(Sheet):
+    """A picture of one vehicle or pedestrian in the making, on some ground; x goes from front to back, y from top to bottom."""
 
     def __init__(self, width: int, height: int, rng: Generator) -> None:
         ground = np.array(_pick(rng, _GROUNDS), dtype=np.float64) * rng.uniform(0.85, 1.1)
-        self.image = Image.new("RGB", (width, height), _rgb(ground))
-        self.pen = ImageDraw.Draw(self.image)
+        super().__init__(Image.new("RGB", (width, height), _rgb(ground)))
         horizon = int(rng.uniform(0.45, 0.8) * height)
         self.pen.rectangle((0, horizon, width, height), fill=_rgb(ground * rng.uniform(0.8, 0.92)))
-        self.place(0, 0, width, height, mirrored=False)
 
-    def place(self, left: float, top: float, width: float, height: float, *, mirrored: bool) -> None:
-        """Lay the unit box of all further shapes onto this rectangle of pixels."""
-        self.box, self.mirrored = (left, top, width, height), mirrored
-
-    def at(self, x: float, y: float) -> Point:
-        """Pixel coordinates of a point of the unit box."""
-        left, top, width, height = self.box
-        return left + (1 - x if self.mirrored else x) * width, top + y * height
-
-    def _corners(self, x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
-        (a, top), (b, bottom) = self.at(x0, y0), self.at(x1, y1)
-        return min(a, b), top, max(a, b), bottom
-
-    def block(self, x0: float, y0: float, x1: float, y1: float, ink: Rgb) -> None:
-        self.pen.rectangle(self._corners(x0, y0, x1, y1), fill=ink)
-
-    def oval(self, x0: float, y0: float, x1: float, y1: float, ink: Rgb) -> None:
-        self.pen.ellipse(self._corners(x0, y0, x1, y1), fill=ink)
-
-    def shape(self, points: list[Point], ink: Rgb) -> None:
-        self.pen.polygon([self.at(x, y) for x, y in points], fill=ink)
-
-    def stroke(self, start: Point, end: Point, thickness: float, ink: Rgb) -> None:
+    def streak(self, start: Point, end: Point, thickness: float, ink: Rgb) -> None:
         """A line, its thickness in widths of the unit box."""
-        self.pen.line([self.at(*start), self.at(*end)], fill=ink, width=max(1, round(thickness * self.box[2])))
+        self.stroke(start, end, max(1, round(thickness * self.box[2])), ink)
 
     def wheel(self, x: float, *, y: float = 0.86, size: float = 0.075) -> None:
         """A round wheel, `size` its radius in widths of the unit box."""
@@ -272,12 +250,12 @@ def _draw_figure(sheet: _Sheet, person: Pedestrian, rng: Generator) -> None:
     _draw_pattern(sheet, person.pattern, (left, right))
     if "longcoat" in person.wears:
         sheet.block(left - 0.1, 0.25, right + 0.1, 0.9, (95, 70, 45))
-        sheet.stroke((0.5, 0.26), (0.5, 0.9), 0.04, _DARK)
+        sheet.streak((0.5, 0.26), (0.5, 0.9), 0.04, _DARK)
     _draw_head(sheet, person, skin)
     _draw_bag(sheet, person.bag, (left, right))
     if person.age == "elder":
-        sheet.stroke((0.05, 0.55), (0.05, 0.99), 0.07, (95, 55, 20))  # a stick
-        sheet.stroke((0.05, 0.55), (0.16, 0.55), 0.07, (95, 55, 20))
+        sheet.streak((0.05, 0.55), (0.05, 0.99), 0.07, (95, 55, 20))  # a stick
+        sheet.streak((0.05, 0.55), (0.16, 0.55), 0.07, (95, 55, 20))
 
 
 def _draw_legs(sheet: _Sheet, person: Pedestrian, skin: Rgb, trousers: Rgb) -> None:
@@ -353,9 +331,9 @@ def _draw_bag(sheet: _Sheet, bag: str, sides: tuple[float, float]) -> None:
             sheet.block(x, 0.25, x + 0.1, 0.5, ink)
     elif bag == "handbag":
         sheet.block(right - 0.02, 0.68, 1.0, 0.86, ink)
-        sheet.stroke((right + 0.09, 0.62), (right + 0.09, 0.7), 0.05, ink)
+        sheet.streak((right + 0.09, 0.62), (right + 0.09, 0.7), 0.05, ink)
     elif bag == "shoulder bag":
-        sheet.stroke((left, 0.27), (right, 0.52), 0.11, ink)
+        sheet.streak((left, 0.27), (right, 0.52), 0.11, ink)
         sheet.block(right - 0.1, 0.48, 1.0, 0.66, ink)
     elif bag == "objects":
         sheet.block(0.14, 0.46, 0.86, 0.64, ink)

@@ -22,7 +22,7 @@ LEVELS = {
     "errors": 0,
     "files": 1, "config": 1, "paths": 1, "runtime": 1, "records": 1, "progress": 1,
     "noise": 1, "consistency": 1,
-    "identity": 2, "store": 2, "runs": 2, "claims": 2, "curves": 2, "synthetic": 2, "metrics": 2,
+    "identity": 2, "store": 2, "runs": 2, "claims": 2, "curves": 2, "sheet": 2, "synthetic": 2, "metrics": 2,
     "conversation": 2, "geometry": 2, "journal": 2, "media": 2, "scenes": 2, "services": 2, "shards": 2, "wordnet": 2,
     "adapters": 3, "base_texts": 3, "blocks": 3, "checkpoints": 3, "datasets": 3, "llava": 3, "training_plan": 3,
     "models": 3, "plots": 3, "plots_llava": 3, "show": 3, "report": 3, "tiny_base": 3,
