@@ -56,13 +56,16 @@ def links(resolved: Resolved, *, until: str = paths.STAGES[-1], by_hand: bool = 
 
 
 def continuable(resolved: Resolved, *, tag: str = "") -> Path | None:
-    """The newest run with these settings (and that tag), if none of its stages was made by other code than today's; else None."""
+    """The newest run with these settings (and that tag), if no finished stage of it comes from other code or data than today's.
+
+    A stage that failed is no obstacle: what stopped it, a damaged file for example, may have been put right since. Else None.
+    """
     folder = runs.latest(resolved, tag=tag)
     if folder is None:
         return None
     known = {stage: link.identity.key for stage, link in links(resolved).items() if link.identity is not None}
-    entries = runs.read(folder)["stages"]
-    return folder if all(entry["key"] == known.get(stage, entry["key"]) for stage, entry in entries.items()) else None
+    finished = {stage: entry["key"] for stage, entry in runs.read(folder)["stages"].items() if entry["status"] == "done"}
+    return folder if all(key == known.get(stage, key) for stage, key in finished.items()) else None
 
 
 def require(chain: dict[str, Link], stage: str) -> Link:

@@ -50,8 +50,8 @@ def run(
 ) -> Path:
     """Bring the stages up to date and return the run folder.
 
-    Continues the newest run with these settings (and that tag, if one is given), unless `new` or its results come from other code;
-    then a new folder is made.
+    Continues the newest run with these settings (and that tag, if one is given), unless `new` or its results come from other code
+    or data; then a new folder is made.
     Raises StageFailed at the first stage that fails; nothing after it is run.
     """
     chain.require(chain.links(resolved, until=stages[0]), stages[0])  # before a folder is made for nothing

@@ -130,6 +130,16 @@ def test_f_a_failed_training_goes_on_where_it_broke_under_the_same_identity(
     assert weights(broken) == weights(finished_kit)
 
 
+def test_f_what_failed_is_put_right_in_the_run_where_it_failed(prepared: Checkout):
+    setting = ("--set", "machine.crash_at=10")
+    assert prepared.ask("run", "mini", "--stages", "4", *setting).returncode == 1
+    folders = prepared.folders()
+    prepared.edit("lib/submissions/mini/training.py", "WEIGHTS = 8", "WEIGHTS = 9")
+    assert prepared.ask("run", "mini", "--stages", "4", *setting).returncode == 1
+    assert prepared.run("4", *setting) == {"finetune": "done"}
+    assert prepared.folders() == folders
+
+
 def test_g_another_learning_rate_after_a_failure_starts_at_step_0(prepared: Checkout):
     assert prepared.ask("run", "mini", "--stages", "4", "--set", "machine.crash_at=10").returncode == 1
     assert prepared.run("4", "--set", "finetune.lr=0.1") == {"finetune": "done"}
