@@ -3,6 +3,8 @@
 The notebooks' front door (`lib.stages`), the runner and `plan` all ask here, so that they see the same.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +52,9 @@ def links(resolved: Resolved, *, until: str = paths.STAGES[-1], by_hand: bool = 
     instead of trusting size and time of unchanged files.
     """
     chain: dict[str, Link] = {}
+    given = functools.cache(functools.partial(inputs.digest, resolved))  # data and base, looked at once for all stages
     for stage in paths.STAGES[: paths.STAGES.index(until) + 1]:
-        chain[stage] = _link(resolved, stage, chain, by_hand, rehash)
+        chain[stage] = _link(resolved, stage, chain, given, by_hand, rehash)
     return chain
 
 
@@ -115,13 +118,15 @@ def identify(resolved: Resolved, stage: str, module: str, taken: dict[str, str])
     )
 
 
-def _link(resolved: Resolved, stage: str, chain: dict[str, Link], by_hand: bool, rehash: bool) -> Link:
+def _link(
+    resolved: Resolved, stage: str, chain: dict[str, Link], given: Callable[[str], str | None], by_hand: bool, rehash: bool
+) -> Link:
     module, replaced = module_of(resolved.submission, stage), resolved.settings.replaced()
     declared = identity.constant(module, "READS")
     reads = tuple(name for name in declared if name not in replaced)
     taken: dict[str, str] = {}
     for name in declared:
-        found = inputs.file_digest(replaced[name]) if name in replaced else _input(resolved, name, chain)
+        found = inputs.file_digest(replaced[name]) if name in replaced else _input(name, chain, given)
         if found is None:
             return Link(resolved.submission, stage, module, reads, None, waits_for=str(replaced.get(name, name)))
         taken[f"file for {name}" if name in replaced else name] = found
@@ -131,10 +136,10 @@ def _link(resolved: Resolved, stage: str, chain: dict[str, Link], by_hand: bool,
     return Link(resolved.submission, stage, module, reads, known, record=record)
 
 
-def _input(resolved: Resolved, name: str, chain: dict[str, Link]) -> str | None:
+def _input(name: str, chain: dict[str, Link], given: Callable[[str], str | None]) -> str | None:
     """The digest of one input, or None while it is not there."""
     assert name in chain or name in inputs.KINDS, f"READS {name!r} is neither an earlier stage nor one of {inputs.KINDS}"
     if name not in chain:
-        return inputs.digest(resolved, name)
+        return given(name)
     record = chain[name].record
     return None if record is None else record.result_digest

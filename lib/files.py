@@ -148,8 +148,11 @@ def sha256_file(path: Path) -> str:
 
 def list_files(folder: Path) -> list[Path]:
     """All files below the folder, sorted by their path; names that begin with a dot are left out."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = (name for name in folders if not name.startswith("."))
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ presence of files mean nothing. On every use the results are compared with the d
 
 import fnmatch
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def changed_files(place: Path, digests: Mapping[str, str], *, rehash: bool = Fal
 def digest_tree(root: Path, patterns: tuple[str, ...] = ("*",)) -> str:
     """One digest over the names and contents of the files below `root` that match; contents read before are remembered."""
     memory = _remembered()
-    found = [path for path in files.list_files(root) if any(fnmatch.fnmatch(str(path.relative_to(root)), one) for one in patterns)]
+    found = [path for path in files.list_files(root) if any(fnmatch.fnmatch(_below(root, path), one) for one in patterns)]
     digest = _digest_files(root, found, memory)
     _remember(memory)
     return digest
@@ -140,16 +141,24 @@ def _remember(memory: dict[str, list]) -> None:
 
 
 def _digest_files(root: Path, found: list[Path], memory: dict[str, list]) -> str:
-    return files.digest({str(path.relative_to(root)): _digest(path, memory) for path in found})
+    return files.digest({_below(root, path): _digest(path, memory) for path in found})
+
+
+def _below(root: Path, path: Path) -> str:
+    """The path as seen from the root it was found under; thousands of them are asked for, and relative_to takes its time."""
+    return "/".join(path.parts[len(root.parts) :])
 
 
 def _digest(path: Path, memory: dict[str, list]) -> str:
     """sha256 of the file, from memory where size, time, inode are unchanged, or of the folder of media; "missing" where there is none."""
-    if path.is_dir():
-        return _digest_files(path, files.list_files(path), memory)
-    if not path.is_file():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         return "missing"
-    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        return _digest_files(path, files.list_files(path), memory)
+    if not stat.S_ISREG(status.st_mode):
+        return "missing"
     seen = [status.st_size, status.st_mtime_ns, status.st_ino]
     known = memory.get(str(path))
     if known is None or known[:3] != seen:

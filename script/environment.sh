@@ -71,9 +71,10 @@ make_environment() {
     say "environment ready after $((SECONDS - began)) s"
 }
 
-# Exactly the packages of the lock. Without a terminal uv's list of all names is left out.
+# Exactly the packages of the lock, compiled: a stage is a process of its own, and importing torch and open_clip from source takes
+# each of them twice as long where Python may not keep what it compiled. Without a terminal uv's list of all names is left out.
 install_packages() {
-    local sync=("$1" pip sync --python "$PYTHON" --require-hashes "$ROOT/requirements.lock")
+    local sync=("$1" pip sync --python "$PYTHON" --compile-bytecode --require-hashes "$ROOT/requirements.lock")
     if [ -t 2 ]; then
         "${sync[@]}"
         return
