@@ -6,7 +6,6 @@ presence of files mean nothing. On every use the results are compared with the d
 
 import fnmatch
 import shutil
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,14 +47,14 @@ def folder(submission: str, stage: str, key: str) -> Path:
 
 def result_digests(place: Path) -> dict[str, str]:
     """Digest of each result by its name: of every file of `result_files`, and of the folder of media as a whole."""
-    digests = {str(path.relative_to(place)): files.sha256_file(path) for path in result_files(place)}
+    digests = {_below(place, path): files.sha256_file(path) for path in result_files(place)}
     return digests | ({MEDIA: digest_tree(place / MEDIA)} if (place / MEDIA).is_dir() else {})
 
 
 def result_files(place: Path) -> list[Path]:
     """The files that are the stage's result, sorted; traces and media left out."""
     found = [path for path in files.list_files(place) if path.relative_to(place).parts[0] != MEDIA]
-    return [path for path in found if not any(fnmatch.fnmatch(str(path.relative_to(place)), pattern) for pattern in TRACES)]
+    return [path for path in found if not any(fnmatch.fnmatch(_below(place, path), pattern) for pattern in TRACES)]
 
 
 def read_record(place: Path) -> StageRecord | None:
@@ -151,14 +150,9 @@ def _below(root: Path, path: Path) -> str:
 
 def _digest(path: Path, memory: dict[str, list]) -> str:
     """sha256 of the file, from memory where size, time, inode are unchanged, or of the folder of media; "missing" where there is none."""
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return "missing"
-    if stat.S_ISDIR(status.st_mode):
-        return _digest_files(path, files.list_files(path), memory)
-    if not stat.S_ISREG(status.st_mode):
-        return "missing"
+    if not path.is_file():
+        return _digest_files(path, files.list_files(path), memory) if path.is_dir() else "missing"
+    status = path.stat()
     seen = [status.st_size, status.st_mtime_ns, status.st_ino]
     known = memory.get(str(path))
     if known is None or known[:3] != seen:
