@@ -90,7 +90,8 @@ def run_ablations(resolved: Mapping[str, Resolved]) -> list[dict]:
 def record_reference(submission: str, seeds: list[int], *, run: Callable[[Resolved, tuple[str, ...]], Path] = run_with_lines) -> Path:
     """Run the tiny profile once per seed and write the scores beside the submission's claims as its reference points.
 
-    Raises ConfigError for fewer than five seeds (MLPerf's rule, ecosystem.md section 8).
+    Of a metric that has a value over everything, that value; of one that is only taken by group, all of them. Raises ConfigError for
+    fewer than five seeds (MLPerf's rule, ecosystem.md section 8).
     """
     if len(seeds) < 5:
         raise config.ConfigError(f"{len(seeds)} seeds; reference points need at least five, as in --seeds 0-4")
@@ -100,10 +101,11 @@ def record_reference(submission: str, seeds: list[int], *, run: Callable[[Resolv
         for row in claims.read_scores(runs.stage_folder(folder, "evaluate") / "metrics.json"):
             values.setdefault((row.benchmark, row.metric, row.group, row.model), []).append(row.value)
     names = ("benchmark", "metric", "group", "model")
+    whole = {(benchmark, metric) for benchmark, metric, group, _ in values if group == "all"}
     references = [
         claims.Reference(**dict(zip(names, key, strict=True)), values=tuple(found), seeds=tuple(seeds))
         for key, found in values.items()
-        if len(found) == len(seeds) and key[2] == "all"
+        if len(found) == len(seeds) and (key[2] == "all" or key[:2] not in whole)
     ]
     target = config.config_file(submission).with_name("reference.json")
     claims.write_references(target, references)

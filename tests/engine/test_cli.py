@@ -3,11 +3,13 @@
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 
 import pytest
 
-from lib import console
+from lib import claims, config, console, files, runs
 from lib.errors import ConfigError
 from lib.runner import Event
 from tests.engine import checkout as checkouts
@@ -205,3 +207,22 @@ def test_reference_points_need_five_seeds():
     with pytest.raises(ConfigError) as raised:
         console.record_reference("mini", [0, 1, 2, 3])
     assert str(raised.value) == "4 seeds; reference points need at least five, as in --seeds 0-4"
+
+
+def test_reference_points_are_the_scores_over_everything_or_by_group_where_there_is_no_whole(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    def run(resolved, stages) -> Path:
+        seed = resolved.settings.seed
+        rows = [("score", "all", 10.0 + seed), ("score", "phase 1", 9.0), ("clauses", "colour", 0.5 + seed / 10), ("late", "all", 1.0)]
+        scores = [{"benchmark": "val", "metric": m, "group": g, "model": "finetuned", "value": v, "n": 4} for m, g, v in rows]
+        folder = tmp_path / f"run-{seed}"
+        files.write_json(folder / "06-evaluate" / "metrics.json", {"scores": scores if seed else scores[:-1]})
+        return folder
+
+    monkeypatch.setattr(runs, "stage_folder", lambda folder, stage: folder / "06-evaluate")
+    monkeypatch.setattr(config, "config_file", lambda submission: tmp_path / "config.yaml")
+    monkeypatch.setattr(config, "resolve", lambda submission, overrides: SimpleNamespace(settings=SimpleNamespace(seed=int(overrides[0][5:]))))
+    written = console.record_reference("mini", [0, 1, 2, 3, 4], run=run)
+    assert {(row.metric, row.group): row.values for row in claims.read_references(written)} == {
+        ("score", "all"): (10.0, 11.0, 12.0, 13.0, 14.0),
+        ("clauses", "colour"): (0.5, 0.6, 0.7, 0.8, 0.9),
+    }
