@@ -1,9 +1,9 @@
 """The tiny LLaVA base: trained once on generic scenes and texts, then kept (`python -m lib.base_llava RECIPE.json FOLDER`).
 
-It plays the part of a model that was trained on web data: it sees scenes of the traffic world, answers in a word or two what is asked
-about them and describes pedestrian or vehicle in a few plain words; no item and no sentence of any submission's data is used. First
-the picture tower learns to tell attributes from the mean of its patches, for without that the language model stays blind; then the
-language model, the tower frozen, to answer and to describe. `record.json` is written last, and only a folder that has one counts.
+It plays the part of a model that was trained on web data: it sees scenes of the traffic world and lists in plain words what pedestrian
+or vehicle look like; no item and no sentence of any submission's data is used. First the picture tower learns to tell attributes from
+the mean of its patches, for without that the language model stays blind; then the language model, the tower frozen, to describe.
+`record.json` is written last, and only a folder that has one counts.
 """
 
 import math
@@ -20,16 +20,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib import base_texts, conversation, geometry, llava, scenes, tiny_base
-from lib.conversation import IGNORED, Encoded
+from lib.conversation import IGNORED, Encoded, Rendered
 from lib.llava import Llava
 from lib.scenes import ATTRIBUTES, Picture
 from lib.tiny_base import Progress
 
 TEST_SCENES = 160
-GATE = 0.9  # share of right answers that every attribute should reach; the record names those below
+GATE = 0.9  # share of captions in which every attribute should be right; the record names those below
 LAST_STEPS = 20  # whose mean loss the record names
-TOWER_BATCHES = 3  # pictures are cheap, conversations are not
-WARMUP = 0.05
+TOWER_BATCHES = 2  # pictures are cheap, conversations are not
+WARMUP = 0.1
+BETAS = (0.8, 0.95)  # of AdamW: steps are few, so its averages are short
 CLIP_NORM = 1.0
 
 # The marks that CityLLaVA draws: green for the pedestrian, blue for the vehicle (specs/cityllava.md section 2).
@@ -78,9 +79,9 @@ def ensure_base(folder: Path, recipe: BaseRecipe, *, progress: Progress) -> Path
         tokenizer = base_texts.build_tokenizer(recipe.architecture["text"]["vocab_size"])
         bundle = Llava(llava.build(recipe.architecture, tokenizer.image_token_id, seed=recipe.seed), tokenizer)
         losses = train_base(bundle, recipe, progress=progress)
-        answered = answer_accuracy(bundle, draw_album(TEST_SCENES, default_rng([recipe.seed, 9]), bundle.image_size))
+        named = caption_accuracy(bundle, draw_album(TEST_SCENES, default_rng([recipe.seed, 9]), bundle.image_size))
         llava.save(bundle, folder)
-        return {"losses": losses, "answered": answered, "below_gate": sorted(name for name, share in answered.items() if share < GATE)}
+        return {"losses": losses, "named": named, "below_gate": sorted(name for name, share in named.items() if share < GATE)}
 
     return tiny_base.ensure(folder, recipe, train)
 
@@ -90,7 +91,7 @@ def train_base(bundle: Llava, recipe: BaseRecipe, *, progress: Progress) -> dict
     album = draw_album(recipe.scenes, default_rng([recipe.seed, 1]), bundle.image_size)
     stages = (
         ("tower", recipe.tower_steps, train_tower(bundle, album, recipe)),
-        ("base", recipe.base_steps, train_answers(bundle, album, recipe)),
+        ("base", recipe.base_steps, train_captions(bundle, album, recipe)),
     )
     done, losses = 0, {}
     with torch.random.fork_rng(devices=[]):
@@ -125,18 +126,15 @@ def train_tower(bundle: Llava, album: Album, recipe: BaseRecipe) -> Iterator[flo
     tower.requires_grad_(False)
 
 
-def train_answers(bundle: Llava, album: Album, recipe: BaseRecipe) -> Iterator[float]:
-    """Train projector and language model on conversations about the scenes, the tower as it is; yields the loss of each step."""
+def train_captions(bundle: Llava, album: Album, recipe: BaseRecipe) -> Iterator[float]:
+    """Train projector and language model on captions of the scenes, the tower as it is; yields the loss of each step."""
     rng, model = default_rng([recipe.seed, 4]), bundle.model
     features = see_all(bundle, album)
 
     def loss() -> Tensor:
         chosen = rng.integers(len(features), size=recipe.batch)
-        # One form per step: then the conversations of a batch are about as long.
-        form = rng.choice(base_texts.FORMS, p=base_texts.FORM_SHARES)
-        talks = [base_texts.draw_conversation(album.values[place], album.views[place], rng, form) for place in chosen]
-        encoded = [conversation.encode(talk, bundle.tokenizer, 2 * bundle.image_tokens, 10**6) for talk in talks]
-        logits, labels = answer_logits(bundle, features[chosen], encoded)
+        talks = [base_texts.draw_conversation(album.values[place], album.views[place], rng) for place in chosen]
+        logits, labels = answer_logits(bundle, features[chosen], encode(talks, bundle))
         return functional.cross_entropy(logits, labels)
 
     parameters = [*model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters(), *model.lm_head.parameters()]
@@ -145,7 +143,7 @@ def train_answers(bundle: Llava, album: Album, recipe: BaseRecipe) -> Iterator[f
 
 def _descend(parameters: list[nn.Parameter], steps: int, lr: float, loss_of: Callable[[], Tensor]) -> Iterator[float]:
     """AdamW over so many steps, a short warm-up and half a cosine; yields the loss of each."""
-    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=BETAS, weight_decay=0.0, fused=True)
     warmup = max(1, round(WARMUP * steps))
     for step in range(steps):
         share = (step + 1) / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
@@ -185,17 +183,24 @@ def answer_logits(bundle: Llava, features: Tensor, encoded: Sequence[Encoded]) -
     return model.lm_head(states[:, :-1][trained]), labels[:, 1:][trained]
 
 
+def encode(talks: Sequence[Rendered], bundle: Llava) -> list[Encoded]:
+    """Conversations about the two pictures of a scene as the model reads them."""
+    return [conversation.encode(talk, bundle.tokenizer, 2 * bundle.image_tokens, 10**6) for talk in talks]
+
+
 @torch.no_grad()
-def answer_accuracy(bundle: Llava, album: Album) -> dict[str, float]:
-    """Share of scenes for which each attribute's question, asked alone, is answered right in every token."""
-    features, found = see_all(bundle, album), {}
-    for name in ATTRIBUTES:
-        talks = [base_texts.short_conversation(name, values[name]) for values in album.values]
-        encoded = [conversation.encode(talk, bundle.tokenizer, 2 * bundle.image_tokens, 10**6) for talk in talks]
+def caption_accuracy(bundle: Llava, album: Album) -> dict[str, float]:
+    """Share of captions, both kinds of every scene, in which each attribute comes out right, given what stands before it."""
+    features, rng = see_all(bundle, album), default_rng(0)
+    found: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
+    for kind in base_texts.DESCRIBED:
+        encoded = encode([base_texts.conversation(kind, *scene, rng) for scene in zip(album.values, album.views, strict=True)], bundle)
         logits, labels = answer_logits(bundle, features, encoded)
         right = (logits.argmax(dim=1) == labels).split([one.supervised for one in encoded])
-        found[name] = sum(bool(part.all()) for part in right) / len(right)
-    return found
+        for values, tokens in zip(album.values, right, strict=True):
+            for name, place in base_texts.value_places(kind, values, bundle.tokenizer).items():
+                found[name].append(bool(tokens[place].all()))
+    return {name: sum(hits) / len(hits) for name, hits in found.items()}
 
 
 def draw_album(count: int, rng: Generator, size: int) -> Album:

@@ -1,4 +1,4 @@
-"""What the tiny LLaVA base reads and says: a tokenizer that knows the words of the traffic world, questions, short answers, captions.
+"""What the tiny LLaVA base reads and says: a tokenizer that knows the words of the traffic world, requests, and captions.
 
 The wording is plain, always the same, and the base's own: a list of what can be seen. Words of the published questions and words that
 a description of traffic may use are in the vocabulary as well, one token each, the way a large model knows them; anything else is
@@ -21,19 +21,6 @@ BEGIN, END, OPEN, UNKNOWN = "<|startoftext|>", "<|im_end|>", "<|im_start|>", "<u
 SPECIAL = (UNKNOWN, BEGIN, OPEN, END, IMAGE)
 STAGES = ("prerecognition", "recognition", "judgement", "action", "avoidance")
 
-QUESTIONS = {
-    "weather": "How is the weather?",
-    "road": "What kind of road is this?",
-    "age": "How old is the pedestrian?",
-    "upper": "Which colour is worn above?",
-    "lower": "Which colour is worn below?",
-    "vehicle_colour": "Which colour is the vehicle?",
-    "vehicle_type": "What kind of vehicle is this?",
-    "position": "Where is the pedestrian?",
-    "movement": "How does the pedestrian move?",
-    "sight": "Where does the pedestrian look?",
-    "driving": "How does the vehicle drive?",
-}
 # Both kinds of caption name everything, so that all of it is learned, but each begins with its own.
 DESCRIBED = {
     "pedestrian": (
@@ -57,8 +44,6 @@ _STATEMENTS = {
     "driving": "driving: {}",
 }
 _SUBJECTS = {"pedestrian": "the pedestrian in the green bounding box", "vehicle": "the vehicle in the blue bounding box"}
-QUESTIONS_DRAWN = 3
-FORMS, FORM_SHARES = ("caption", "questions", "long"), (0.6, 0.3, 0.1)  # of conversations
 ADORNED_SHARE = 0.3  # of the requests for a caption that name the stage, and of those that say what the picture shows
 _TOPICS = ("age", "height", "clothing", "line of sight", "relative position", "movement status", "weather conditions", "road environment")
 
@@ -127,7 +112,7 @@ def build_tokenizer(vocabulary: int) -> "PreTrainedTokenizerFast":
 
 def texts() -> list[str]:
     """Everything the base may read or say, for the vocabulary: whole texts, and every word of WORDS as it stands inside a text."""
-    found = [CHATML_DIRECT.system, CHATML_DIRECT.user[0], CHATML_DIRECT.assistant[0], *QUESTIONS.values()]
+    found = [CHATML_DIRECT.system, CHATML_DIRECT.user[0], CHATML_DIRECT.assistant[0]]
     found += list(_STATEMENTS.values())
     found += [value for values in ATTRIBUTES.values() for value in values]
     found += [f" {word}" for text in (WORDS, *found) for word in text.split()]
@@ -135,31 +120,15 @@ def texts() -> list[str]:
     return [re.sub(r"<\|im_start\|>|<\|im_end\|>", "", text) for text in found]
 
 
-def draw_conversation(values: dict[str, str], view: View, rng: Generator, form: str) -> Rendered:
-    """One caption asked for ("caption"), a few questions ("questions"), or both captions and a few questions ("long").
-
-    The turns of a conversation come in a drawn order.
-    """
-    kinds, names = tuple(DESCRIBED), tuple(QUESTIONS)
-    turns = []
-    if form != "questions":
-        asked = kinds if form == "long" else (kinds[rng.integers(2)],)
-        turns += [(ask(kind, view, rng), describe(kind, values)) for kind in asked]
-    if form != "caption":
-        turns += [(QUESTIONS[names[place]], values[names[place]]) for place in rng.permutation(len(names))[:QUESTIONS_DRAWN]]
-    return _talk([turns[place] for place in rng.permutation(len(turns))])
+def draw_conversation(values: dict[str, str], view: View, rng: Generator) -> Rendered:
+    """One of the two captions, asked for and given."""
+    return conversation(tuple(DESCRIBED)[rng.integers(len(DESCRIBED))], values, view, rng)
 
 
-def short_conversation(attribute: str, value: str) -> Rendered:
-    """One question about a scene and its answer."""
-    return _talk([(QUESTIONS[attribute], value)])
-
-
-def _talk(turns: list[tuple[str, str]]) -> Rendered:
-    """Questions and answers as a conversation about pictures."""
-    (question, answer), *others = turns
-    asked = [(f"{IMAGE}\n{question}", answer), *others]
-    return render([Turn(role, text) for turn in asked for role, text in zip(("user", "assistant"), turn, strict=True)], CHATML_DIRECT)
+def conversation(kind: str, values: dict[str, str], view: View, rng: Generator) -> Rendered:
+    """A caption of this kind, asked for in drawn words and given."""
+    turns = [Turn("user", f"{IMAGE}\n{ask(kind, view, rng)}"), Turn("assistant", describe(kind, values))]
+    return render(turns, CHATML_DIRECT)
 
 
 def ask(kind: str, view: View, rng: Generator) -> str:
@@ -176,3 +145,16 @@ def ask(kind: str, view: View, rng: Generator) -> str:
 def describe(kind: str, values: dict[str, str]) -> str:
     """A caption: a plain statement of all that the kind names."""
     return ", ".join(_STATEMENTS[name].format(values[name]) for name in DESCRIBED[kind]) + "."
+
+
+def value_places(kind: str, values: dict[str, str], tokenizer: "PreTrainedTokenizerFast") -> dict[str, slice]:
+    """Which tokens of the caption are each attribute's value."""
+    places, end, between = {}, 0, ""
+    for name in DESCRIBED[kind]:
+        end += _count(f"{between}{_STATEMENTS[name].format(values[name])}", tokenizer)
+        places[name], between = slice(end - _count(f" {values[name]}", tokenizer), end), ", "
+    return places
+
+
+def _count(text: str, tokenizer: "PreTrainedTokenizerFast") -> int:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])

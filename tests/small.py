@@ -43,7 +43,8 @@ SMALL = {
         "finetune.log_every": "2",
         "infer.candidates": "12",
     },
-    # A few scenarios of each data set, models that have learned nothing, and answers that are soon cut off.
+    # A few scenarios of each data set, a model deep enough for blocks to stand between its layers that has learned nothing, the
+    # published defects and order of questions, and answers that are soon cut off.
     "cityllava": {
         "data.toy.train_wts": "6",
         "data.toy.train_bdd": "4",
@@ -54,8 +55,13 @@ SMALL = {
         "model.base.scenes": "40",
         "model.base.tower_steps": "4",
         "model.base.base_steps": "4",
+        "model.architecture.text.num_hidden_layers": "4",
+        "augmentation.quirks.ego_wording": "as_published",
+        "finetune.batch_size": "16",
         "finetune.lr": "0.001",
         "finetune.log_every": "2",
+        "infer.order": "vehicle_first",
+        "infer.quirks.stage_line": "as_published",
         "infer.max_new_tokens": "12",
     },
 }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.random import default_rng
+from torch.nn import functional
 
 from lib import base_llava, base_texts, conversation, files, llava, scenes
 from lib.base_llava import BaseRecipe, draw_album, ensure_base
@@ -71,8 +72,8 @@ def test_the_folder_is_a_model_in_hugging_face_layout_with_a_record_that_fits(ba
     assert record["recipe"] == dataclasses.asdict(RECIPE)
     assert record["files"] == {name: files.sha256_file(base / name) for name in sorted(names - {"record.json"})}
     assert set(record["losses"]) == {"tower", "base"}
-    assert set(record["answered"]) == set(ATTRIBUTES) and all(0 <= share <= 1 for share in record["answered"].values())
-    assert record["below_gate"] == sorted(name for name, share in record["answered"].items() if share < 0.9)
+    assert set(record["named"]) == set(ATTRIBUTES) and all(0 <= share <= 1 for share in record["named"].values())
+    assert record["below_gate"] == sorted(name for name, share in record["named"].items() if share < 0.9)
     assert is_complete(base)
 
 
@@ -81,7 +82,7 @@ def test_what_is_loaded_again_is_what_was_trained(base: Path):
     assert bundle.image_size == 32 and bundle.image_tokens == 4
     assert bundle.tokenizer("the vehicle is red")["input_ids"][0] == bundle.tokenizer.bos_token_id
     album = draw_album(6, default_rng([0, 9]), 32)
-    assert base_llava.answer_accuracy(bundle, album) == json.loads((base / "record.json").read_text())["answered"]
+    assert base_llava.caption_accuracy(bundle, album) == json.loads((base / "record.json").read_text())["named"]
 
 
 def test_the_same_recipe_gives_the_same_bytes_and_another_seed_others(base: Path, tmp_path: Path):
@@ -148,7 +149,7 @@ def test_every_stage_lowers_its_loss(tokenizer):
     album = draw_album(recipe.scenes, default_rng(0), 32)
     for training in (
         base_llava.train_tower(bundle, album, recipe),
-        base_llava.train_answers(bundle, album, recipe),
+        base_llava.train_captions(bundle, album, recipe),
     ):
         losses = list(training)
         assert len(losses) == 25 and np.mean(losses[-5:]) < np.mean(losses[:5])
@@ -159,15 +160,15 @@ def test_the_tower_rests_once_it_is_trained(tokenizer):
     album = draw_album(RECIPE.scenes, default_rng(0), 32)
     list(base_llava.train_tower(bundle, album, RECIPE))
     before = base_llava.see_all(bundle, album)
-    list(base_llava.train_answers(bundle, album, RECIPE))
+    list(base_llava.train_captions(bundle, album, RECIPE))
     assert torch.equal(base_llava.see_all(bundle, album), before)
 
 
 def test_answer_logits_are_those_of_the_whole_model(base: Path):
     bundle = llava.load(base, dtype="fp32", quantize="none")
     album = draw_album(2, default_rng(0), 32)
-    talks = [base_texts.short_conversation("road", values["road"]) for values in album.values]
-    encoded = [conversation.encode(talk, bundle.tokenizer, 8, 999) for talk in talks]
+    talks = [base_texts.draw_conversation(values, "overhead", default_rng(0)) for values in album.values]
+    encoded = base_llava.encode(talks, bundle)
     with torch.no_grad():
         logits, labels = base_llava.answer_logits(bundle, base_llava.see_all(bundle, album), encoded)
         whole = [
@@ -211,8 +212,8 @@ def test_an_album_shows_both_views_in_turn():
 
 def test_every_text_of_the_base_comes_back_as_it_was(tokenizer):
     rng = default_rng(0)
-    for form in base_texts.FORMS:
-        text = base_texts.draw_conversation(VALUES, "vehicle", rng, form).text.replace("<image>", "")
+    for kind in base_texts.DESCRIBED:
+        text = base_texts.conversation(kind, VALUES, "vehicle", rng).text.replace("<image>", "")
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text
         assert len(ids) < 1.35 * len(text.split()) + 12 * text.count("<|im_start|>")
@@ -263,8 +264,35 @@ def test_each_kind_of_request_has_its_own_caption():
     assert all(value in text for value in VALUES.values() for text in (walker, vehicle))
 
 
-@pytest.mark.parametrize(("form", "answers"), [("caption", 1), ("questions", 3), ("long", 5)])
-def test_a_conversation_holds_captions_and_questions_by_its_form(form: str, answers: int):
-    talk = base_texts.draw_conversation(VALUES, "overhead", default_rng(0), form)
-    assert len(talk.answers) == answers
-    assert talk.text.count("<image>") == 1
+def test_a_conversation_is_about_one_picture_mark_and_either_caption():
+    rng = default_rng(0)
+    talks = [base_texts.draw_conversation(VALUES, "overhead", rng) for _ in range(20)]
+    told = {talk.text[start:end] for talk in talks for start, end in talk.answers}
+    assert {text.removesuffix("<|im_end|>") for text in told} == {base_texts.describe(kind, VALUES) for kind in base_texts.DESCRIBED}
+    assert all(talk.text.count("<image>") == len(talk.answers) == 1 for talk in talks)
+
+
+def test_the_places_of_the_values_are_the_tokens_that_say_them(tokenizer):
+    for kind in base_texts.DESCRIBED:
+        ids = tokenizer(base_texts.describe(kind, VALUES), add_special_tokens=False)["input_ids"]
+        said = {name: tokenizer.decode(ids[place]).strip() for name, place in base_texts.value_places(kind, VALUES, tokenizer).items()}
+        assert said == VALUES
+
+
+@pytest.mark.parametrize("wrong", ["movement", None])
+def test_an_attribute_is_named_wrong_where_one_of_its_tokens_is(tokenizer, monkeypatch: pytest.MonkeyPatch, wrong: str | None):
+    bundle = llava.Llava(llava.build(RECIPE.architecture, tokenizer.image_token_id, seed=0), tokenizer)
+
+    def perfect(bundle, features, encoded):
+        labels = torch.tensor([label for one in encoded for label in one.labels if label != conversation.IGNORED])
+        said = labels.clone()
+        if wrong:
+            for value in ATTRIBUTES[wrong]:
+                (first, *_) = tokenizer(f" {value}", add_special_tokens=False)["input_ids"]
+                said[said == first] = tokenizer.unk_token_id
+        return functional.one_hot(said, len(tokenizer)).float(), labels
+
+    monkeypatch.setattr(base_llava, "answer_logits", perfect)
+    found = base_llava.caption_accuracy(bundle, draw_album(4, default_rng(0), 32))
+    assert found.pop("movement") == (0 if wrong else 1)
+    assert set(found.values()) == {1}
