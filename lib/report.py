@@ -17,6 +17,7 @@ from lib import files, show
 from lib.consistency import number
 from lib.errors import ConfigError
 
+MODEL = "finetuned"  # the model under test
 TEMPLATE = Path(__file__).parent / "report_template.html"
 OVERCLAIM = re.compile(
     r"\b(re-?produc(e|es|ed|ing)|re-?producible|replicat\w+|confirm(s|ed|ing)?|verif(ies|ied)|proves?n?|"
@@ -93,7 +94,7 @@ def render(content: ReportContent) -> str:
         failing=[row for row in content.checks if not row.outcome.holds],
         holding=[row for row in content.checks if row.outcome.holds],
         score_rows=score_rows(content.scores, content.references),
-        models=list(dict.fromkeys(row.get("model", "finetuned") for row in content.scores)),
+        models=list(dict.fromkeys(row.get("model", MODEL) for row in content.scores)),
     )
 
 
@@ -175,18 +176,18 @@ def duration(seconds: float) -> str:
 
 
 def score_rows(scores: Sequence[Mapping], references: Sequence[ladder.Reference]) -> list[dict]:
-    """One row per benchmark, metric and group: every model's value, the number of items, the reference band if there is one."""
+    """One row per benchmark, metric and group: every model's value, the number of items, the trained model's reference band if any."""
     rows: dict[tuple, dict] = {}
     for score in scores:
         key = (score["benchmark"], score["metric"], score.get("group", "all"))
         row = rows.setdefault(key, {"key": key, "values": {}, "n": None, "band": "", "place": ""})
-        row["values"][score.get("model", "finetuned")] = score["value"]
+        row["values"][score.get("model", MODEL)] = score["value"]
         row["n"] = score.get("n") or row["n"]
     for reference in references:
         row = rows.get((reference.benchmark, reference.metric, reference.group))
-        if row is None or reference.model not in row["values"]:
+        if row is None or reference.model != MODEL or MODEL not in row["values"]:
             continue
         low, high = reference.band.limits()
         row["band"] = f"{number(round(low, 4))} to {number(round(high, 4))}"
-        row["place"] = reference.band.place(row["values"][reference.model])
+        row["place"] = reference.band.place(row["values"][MODEL])
     return list(rows.values())

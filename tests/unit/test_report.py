@@ -123,6 +123,15 @@ def test_every_section_shows_what_it_was_given():
     assert re.search(r"0\.7\s*0\.2\s*300", text)
 
 
+def test_the_band_beside_a_score_is_the_trained_models_and_not_that_of_a_control():
+    scores = [{"benchmark": "val", "metric": "score", "model": model, "value": value} for model, value in (("finetuned", 62.0), ("chance", 1.0))]
+    known = {"chance": (1.0,) * 5, "finetuned": (60.0, 61.0, 62.0, 63.0, 64.0), "shuffled": (30.0, 31.0, 32.0, 33.0, 34.0)}
+    references = [Reference(benchmark="val", metric="score", model=model, values=values) for model, values in known.items()]
+    (row,) = report.score_rows(scores, references)
+    low, high = next(one for one in references if one.model == "finetuned").band.limits()
+    assert row["band"] == f"{low:.4f} to {high:.4f}" and row["place"] == "inside"
+
+
 def test_what_was_left_empty_leaves_its_section_out():
     bare = ReportContent(title="A3R", submission="a3r", variant="v", profile="tiny", run="r", commit="c", host="h")
     html = report.render(bare)
