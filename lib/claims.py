@@ -28,6 +28,7 @@ NOT_CONFIRMED = "SOURCE NOT CONFIRMED"
 LADDER = (REPRODUCED, WITHIN_NOISE, DIRECTION_ONLY, NOT_REPRODUCED, CODE_PATH_ONLY, NOT_TESTABLE, NOT_CONFIRMED)
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 GREEN = frozenset({REPRODUCED, WITHIN_NOISE})
+TRAINED = "finetuned"  # the model under test, in score rows and references
 CONTROLS = frozenset({"base", "untrained", "random", "shuffled", "swapped", "zeroed", "text_only"})  # rows that must score lower
 UNCONFIRMED = {
     "readme_only": "only the authors' README says so",
@@ -74,7 +75,7 @@ class Claim(Record):
     benchmark: str | None = None
     metric: str | None = None
     group: str = "all"
-    model: str = "finetuned"  # the score row that answers the claim
+    model: str = TRAINED  # the score row that answers the claim
     over: str = "base"  # the control row an improvement is measured against
     better: Literal["higher", "lower"] = "higher"
     scale: float = 1.0  # our value times this is in printed units (100 for percent)
@@ -140,7 +141,7 @@ class Score(pydantic.BaseModel):
     benchmark: str
     metric: str
     group: str = "all"
-    model: str = "finetuned"
+    model: str = TRAINED
     value: float
     n: int | None = pydantic.Field(default=None, ge=1)
     items: tuple[float, ...] | None = None
@@ -159,7 +160,7 @@ class Reference(Record):
     benchmark: str
     metric: str
     group: str = "all"
-    model: str = "finetuned"
+    model: str = TRAINED
     values: tuple[float, ...]
     seeds: tuple[int, ...] = ()
 

@@ -118,6 +118,6 @@ def _main_scores(folder: Path) -> dict[str, float]:
     first: dict[str, str] = {}
     for row in claims.read_scores(runs.stage_folder(folder, "evaluate") / "metrics.json"):
         metric = first.setdefault(row.benchmark, row.metric)
-        if row.group == "all" and row.metric == metric and row.model in ("finetuned", "base"):
+        if row.group == "all" and row.metric == metric and row.model in (claims.TRAINED, "base"):
             found[f"{row.benchmark} {metric} {row.model}"] = row.value
     return found

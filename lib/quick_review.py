@@ -180,7 +180,7 @@ def _main_rows(scores: Sequence[Score]) -> list[dict]:
 
 def _bands(run: Run) -> Mapping[str, tuple[float, float]]:
     rows = read_bands(run.submission) if run.profile == "tiny" else []
-    return {f"{row.benchmark} {row.metric} {row.group}": row.band.limits() for row in rows if row.model == "finetuned"}
+    return {f"{row.benchmark} {row.metric} {row.group}": row.band.limits() for row in rows if row.model == claims.TRAINED}
 
 
 def _versions(run: Run) -> dict[str, str]:

@@ -17,7 +17,6 @@ from lib import files, show
 from lib.consistency import number
 from lib.errors import ConfigError
 
-MODEL = "finetuned"  # the model under test
 TEMPLATE = Path(__file__).parent / "report_template.html"
 OVERCLAIM = re.compile(
     r"\b(re-?produc(e|es|ed|ing)|re-?producible|replicat\w+|confirm(s|ed|ing)?|verif(ies|ied)|proves?n?|"
@@ -94,7 +93,7 @@ def render(content: ReportContent) -> str:
         failing=[row for row in content.checks if not row.outcome.holds],
         holding=[row for row in content.checks if row.outcome.holds],
         score_rows=score_rows(content.scores, content.references),
-        models=list(dict.fromkeys(row.get("model", MODEL) for row in content.scores)),
+        models=list(dict.fromkeys(row.get("model", ladder.TRAINED) for row in content.scores)),
     )
 
 
@@ -181,13 +180,13 @@ def score_rows(scores: Sequence[Mapping], references: Sequence[ladder.Reference]
     for score in scores:
         key = (score["benchmark"], score["metric"], score.get("group", "all"))
         row = rows.setdefault(key, {"key": key, "values": {}, "n": None, "band": "", "place": ""})
-        row["values"][score.get("model", MODEL)] = score["value"]
+        row["values"][score.get("model", ladder.TRAINED)] = score["value"]
         row["n"] = score.get("n") or row["n"]
     for reference in references:
         row = rows.get((reference.benchmark, reference.metric, reference.group))
-        if row is None or reference.model != MODEL or MODEL not in row["values"]:
+        if row is None or reference.model != ladder.TRAINED or ladder.TRAINED not in row["values"]:
             continue
         low, high = reference.band.limits()
         row["band"] = f"{number(round(low, 4))} to {number(round(high, 4))}"
-        row["place"] = reference.band.place(row["values"][MODEL])
+        row["place"] = reference.band.place(row["values"][ladder.TRAINED])
     return list(rows.values())

@@ -14,7 +14,7 @@ from lib.errors import MissingInput, RecordError
 from lib.runs import Run
 
 KEPT = "kept.json"
-LARGEST_KEPT_FILE = 5 * 2**20  # weights above 5 MB stay behind
+LARGEST_KEPT_FILE = 2 * 2**20  # larger weights and annotations stay behind
 KEPT_TRACES = ("params.txt", "out.log", "training.jsonl", "tensorboard", "checkpoints/results.jsonl")
 # A recomputed score may differ in the last bits of a float on another machine; anything visible is a difference.
 SAME = 1e-9
@@ -60,7 +60,7 @@ def verify(folder: Path) -> list[Finding]:
 
 
 def keep(folder: Path) -> Path:
-    """Copy a finished run into best-result-review/<submission>, without files above 5 MB. Returns the kept folder.
+    """Copy a finished run into best-result-review/<submission>, without results above 2 MB. Returns the kept folder.
 
     Raises RecordError if the run is not complete, was made with cells of one's own, or does not verify.
     """
@@ -183,7 +183,7 @@ def score_rows(folders: list[Path]) -> list[dict]:
         again = {(row["benchmark"], row["metric"], row["group"], row["model"]): row["value"] for row in rescored(folder)}
         for (benchmark, metric, group, model), value in again.items():
             others = {key[3]: found for key, found in again.items() if key[:3] == (benchmark, metric, group) and key[3] != model}
-            if group == "all" and model == "finetuned" and others and not metric.startswith("ceiling"):
+            if group == "all" and model == claims.TRAINED and others and not metric.startswith("ceiling"):
                 name = runs.read(folder)["submission"]
                 before = recorded.get((benchmark, metric, group, model))
                 rows.append(
@@ -276,7 +276,7 @@ def _by_key(path: Path) -> dict[tuple[str, str, str, str], float]:
 
 
 def _keep_stage(place: Path, draft: Path, name: str, left_out: dict[str, str]) -> None:
-    """Copy a stage's record and its results of at most 5 MB; the executed notebook goes to notebooks/."""
+    """Copy a stage's record and its results of at most 2 MB; the executed notebook goes to notebooks/."""
     record = store.read_record(place)
     wanted = [store.RECORD, store.IDENTITY, *(record.outputs if record else []), *KEPT_TRACES]
     for relative in wanted:

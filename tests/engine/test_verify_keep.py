@@ -83,10 +83,10 @@ def test_a_file_that_nobody_kept_and_one_that_is_gone_are_found(done: Checkout, 
     assert second == "files that nobody kept: extra.txt"
 
 
-def test_files_above_5_mb_are_left_out_and_named(done: Checkout):
+def test_files_above_2_mb_are_left_out_and_named(done: Checkout):
     place = done.place("finetune")
     weights, record = place / "model" / "weights.json", read(place / "record.json")
-    weights.write_text(weights.read_text() + " " * 5 * 2**20)
+    weights.write_text(weights.read_text() + " " * 2 * 2**20)
     record["outputs"]["model/weights.json"] = hashlib.sha256(weights.read_bytes()).hexdigest()
     (place / "record.json").write_text(json.dumps(record))
     assert done.ask("keep", done.folder().name).returncode == 0

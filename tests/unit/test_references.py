@@ -1,0 +1,71 @@
+"""The recorded reference points of the tiny profile hold what the kit promises (`python -m lib reference SUBMISSION` records them)."""
+
+import pytest
+
+from lib import claims, config
+from lib.scenes import ATTRIBUTES
+
+SUBMISSIONS = ("a3r", "cityllava")
+REFERENCES = {name: claims.read_references(config.config_file(name).with_name("reference.json")) for name in SUBMISSIONS}
+
+
+def values(submission: str, benchmark: str, metric: str, model: str, group: str = "all") -> tuple[float, ...]:
+    wanted = (benchmark, metric, group, model)
+    return next(row.values for row in REFERENCES[submission] if (row.benchmark, row.metric, row.group, row.model) == wanted)
+
+
+@pytest.mark.parametrize("submission", SUBMISSIONS)
+def test_five_seeds_were_recorded(submission: str):
+    assert all(len(set(row.seeds)) >= 5 for row in REFERENCES[submission])
+
+
+# --- a3r ---
+
+
+def ranked(model: str) -> tuple[float, ...]:
+    return values("a3r", "test", "mAP@10", model)
+
+
+def test_fine_tuning_reaches_the_promised_score_on_every_seed():
+    assert min(ranked("finetuned")) >= 0.60
+
+
+def test_fine_tuning_gains_the_promised_distance_over_the_base_on_every_seed():
+    assert min(after - before for before, after in zip(ranked("base"), ranked("finetuned"), strict=True)) >= 0.15
+
+
+def test_the_base_is_better_than_shuffled_answers_on_every_seed():
+    assert all(before > 2 * chance for before, chance in zip(ranked("base"), ranked("shuffled"), strict=True))
+
+
+# --- cityllava ---
+
+
+@pytest.mark.parametrize("control", ["base", "shuffled"])
+def test_fine_tuning_is_the_promised_distance_above_the_base_and_the_wrong_scene_on_every_seed(control: str):
+    lower, higher = (values("cityllava", "val", "score", model) for model in (control, "finetuned"))
+    assert min(after - before for before, after in zip(lower, higher, strict=True)) >= 15
+
+
+# What falls short of the promise, as the README's limits say; a recipe that keeps it makes its test fail until the name is struck out.
+SHORT = {"sight"}
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="falls short")) if name in SHORT else name for name in ATTRIBUTES],
+)
+def test_every_attribute_is_told_twice_as_well_as_by_chance_over_the_seeds(attribute: str):
+    times = beyond_chance(attribute)
+    assert sum(times) / len(times) >= 2
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES)
+def test_every_attribute_is_told_better_than_by_chance_on_every_seed(attribute: str):
+    assert min(beyond_chance(attribute)) > 1.4
+
+
+def beyond_chance(attribute: str) -> list[float]:
+    """Per seed, how many times as often the attribute is told right as by a guess."""
+    told, chance = (values("cityllava", "val", "clause accuracy", model, attribute) for model in ("finetuned", "chance"))
+    return [ours / guess for ours, guess in zip(told, chance, strict=True)]
