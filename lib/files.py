@@ -168,4 +168,15 @@ def lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
         except BlockingIOError:
             yield False
             return
+        try:
+            stream.truncate(0)
+            os.write(stream.fileno(), b"%d\n" % os.getpid())
+        except OSError as error:
+            raise disk_full(error, path.parent) from error
         yield True
+
+
+def holder(path: Path) -> int | None:
+    """The process that took the lock last; None if none ever did."""
+    text = path.read_text(encoding="ascii") if path.is_file() else ""
+    return int(text) if text.strip() else None

@@ -5,28 +5,31 @@ stage counts as done only by its own record (`lib.store`).
 """
 
 import contextlib
+import functools
 import logging
-import os
 import shlex
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lib import chain, files, identity, inputs, launch, paths, runs, store
+from lib import chain, files, identity, inputs, kernels, paths, runs, store
 from lib.chain import Link
 from lib.config import Resolved
 from lib.errors import ConfigError, KitError, StageFailed
+from lib.kernels import Kernels
 from lib.records import StageRecord
-from lib.stages import HELD
 
-KERNEL = "python3"
+if TYPE_CHECKING:
+    from jupyter_client.manager import AsyncKernelManager
+
 logging.getLogger("papermill").addHandler(logging.NullHandler())  # what it says on stderr, StageFailed says in one line
 TICK_SECONDS = 5.0
+COMPUTING = ("augmentation", "block_expansion", "finetune", "infer")  # stages that use a model
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Event:
 
 
 Listener = Callable[[Event], None]
+KernelOf = Callable[[], contextlib.AbstractContextManager["AsyncKernelManager"]]
 
 
 def run(
@@ -57,26 +61,14 @@ def run(
     chain.require(chain.links(resolved, until=stages[0]), stages[0])  # before a folder is made for nothing
     folder = None if new else chain.continuable(resolved, tag=tag)
     folder = folder or runs.create(resolved, tag=tag)
-    with interruptible():
+    with interruptible(), kernels.opened() as waiting:
         for number, stage in enumerate(stages, start=1):
             tell = _teller(listener, stage, number, len(stages), _time_left(resolved, stages[number - 1 :]))
-            record, hit = bring_up_to_date(resolved, stage, folder, tell)
+            kernel = functools.partial(_kernel, waiting, resolved.submission, stages[number - 1 : number + 1])
+            record, hit = _bring_up_to_date(resolved, stage, folder, kernel, tell)
             left = _time_left(resolved, stages[number:])
             listener(Event("hit" if hit else "done", stage, number, len(stages), record.seconds, left))
     return folder
-
-
-def bring_up_to_date(resolved: Resolved, stage: str, folder: Path, tell: Callable[[str, str], None]) -> tuple[StageRecord, bool]:
-    """Run one stage unless it is done: (its record, whether it was a hit). Another process making it is waited for."""
-    earlier = chain.links(resolved, until=stage)
-    link = chain.require(earlier, stage)
-    if link.record is None:
-        tell("start", "")
-        inputs.prepare(resolved, link.reads)
-        link = chain.require(chain.links(resolved, until=stage), stage)
-    record, hit = (link.record, True) if link.record is not None else _execute(resolved, link, folder, tell)
-    runs.attach(folder, stage, link.place, record, hit=hit)
-    return record, hit
 
 
 def expected_seconds(resolved: Resolved, stage: str) -> float | None:
@@ -101,25 +93,23 @@ def check_parameters(notebook: Path, given: dict[str, object]) -> None:
         raise ConfigError(f"{paths.relative(notebook)} has no parameter {unknown[0]!r}; it declares: {', '.join(declared)}")
 
 
-def execute_notebook(notebook: Path, output: Path, parameters: dict[str, object]) -> None:
-    """Run a notebook through papermill in a kernel tied to this process. Raises StageFailed with the error of the failing cell."""
+def execute_notebook(notebook: Path, output: Path, parameters: dict[str, object], kernel: "AsyncKernelManager") -> None:
+    """Run a notebook through papermill in this kernel. Raises StageFailed with the error of the failing cell."""
     check_parameters(notebook, parameters)
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        with _local_kernels() as kernels:
-            papermill.execute_notebook(
-                str(notebook),
-                str(output),
-                parameters=parameters,
-                kernel_name=KERNEL,
-                progress_bar=False,
-                request_save_on_cell_execute=False,
-                shutdown_kernel="immediate",
-                kernel_manager_class=kernels,
-            )
+        papermill.execute_notebook(
+            str(notebook),
+            str(output),
+            parameters=parameters,
+            kernel_name=kernels.NAME,
+            progress_bar=False,
+            request_save_on_cell_execute=False,
+            km=kernel,
+        )
     except PapermillExecutionError as error:
         _forget_paths(output)
         what = error.evalue if _is_ours(error.ename) else f"{error.ename}: {error.evalue}"
@@ -134,7 +124,38 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict[str, object]
     _forget_paths(output)
 
 
-def _execute(resolved: Resolved, link: Link, folder: Path, tell: Callable[[str, str], None]) -> tuple[StageRecord, bool]:
+@contextlib.contextmanager
+def _kernel(waiting: Kernels, submission: str, stages: tuple[str, ...]) -> Iterator["AsyncKernelManager"]:
+    """The kernel for the first of these stages; meanwhile that of the one behind it is started."""
+    imports = [_imports(submission, stage) for stage in stages[:2]]
+    with waiting.one(imports[0]) as kernel:
+        for following in imports[1:]:
+            waiting.prepare(following)
+        yield kernel
+
+
+def _imports(submission: str, stage: str) -> tuple[str, ...]:
+    """The modules that a stage's kernel imports before its turn: the stage's own, and all it may call where it computes."""
+    module = chain.module_of(submission, stage)
+    return tuple(identity.module_digests(module)) if stage in COMPUTING else (module,)
+
+
+def _bring_up_to_date(
+    resolved: Resolved, stage: str, folder: Path, kernel: KernelOf, tell: Callable[[str, str], None]
+) -> tuple[StageRecord, bool]:
+    """Run one stage unless it is done: (its record, whether it was a hit). Another process making it is waited for."""
+    earlier = chain.links(resolved, until=stage)
+    link = chain.require(earlier, stage)
+    if link.record is None:
+        tell("start", "")
+        inputs.prepare(resolved, link.reads)
+        link = chain.require(chain.links(resolved, until=stage), stage)
+    record, hit = (link.record, True) if link.record is not None else _execute(resolved, link, folder, kernel, tell)
+    runs.attach(folder, stage, link.place, record, hit=hit)
+    return record, hit
+
+
+def _execute(resolved: Resolved, link: Link, folder: Path, kernel: KernelOf, tell: Callable[[str, str], None]) -> tuple[StageRecord, bool]:
     """Run the stage's notebook under the lock of its identity: (its record, whether another process had made it meanwhile)."""
     place = link.place
     with files.lock(place / store.LOCK):
@@ -142,7 +163,6 @@ def _execute(resolved: Resolved, link: Link, folder: Path, tell: Callable[[str, 
         if record is not None:
             return record, True
         runs.detach(folder, link.stage)
-        os.environ[HELD] = link.identity.key
         parameters = {
             "SUBMISSION": resolved.submission,
             "VARIANT": resolved.variant,
@@ -151,16 +171,14 @@ def _execute(resolved: Resolved, link: Link, folder: Path, tell: Callable[[str, 
             "OVERRIDES": shlex.join(resolved.overrides),
         }
         try:
-            with _ticking(place / "stage.log", tell):
-                execute_notebook(paths.notebook(link.stage), place / "notebook.ipynb", parameters)
+            with _ticking(place / "stage.log", tell), kernel() as ready:
+                execute_notebook(paths.notebook(link.stage), place / "notebook.ipynb", parameters, ready)
         except KitError as error:
             runs.enter(folder, link.stage, "failed", key=link.identity.key, message=str(error))
             raise StageFailed(f"{link.submission} {link.stage}: {error}") from None
         except KeyboardInterrupt:
             runs.enter(folder, link.stage, "interrupted", key=link.identity.key, message="interrupted; the same command continues")
             raise
-        finally:
-            del os.environ[HELD]
         record = store.finished(place)
     if record is None:
         raise StageFailed(
@@ -183,32 +201,6 @@ def _teller(listener: Listener, stage: str, number: int, of: int, left: float | 
         listener(Event(kind, stage, number, of, gone, None if left is None else max(left - gone, 0.0), line))
 
     return tell
-
-
-@contextlib.contextmanager
-def _local_kernels() -> Iterator[type]:
-    """A kernel manager whose kernels end with the block, or with this process, and talk to it through files: nothing on the network."""
-    from jupyter_client.manager import AsyncKernelManager
-
-    started: list[AsyncKernelManager] = []
-    with tempfile.TemporaryDirectory(prefix="podium-") as sockets:
-
-        class LocalKernelManager(AsyncKernelManager):
-            transport = "ipc"
-            ip = f"{sockets}/kernel"  # a prefix of the sockets' names; left alone, all kernels share one in the current folder
-
-            def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-                started.append(self)
-                return launch.tied(super().format_kernel_cmd(extra_arguments))
-
-        try:
-            yield LocalKernelManager
-        finally:
-            # NOTE: nbclient forgets a kernel that is interrupted while it starts.
-            processes = [getattr(manager.provisioner, "process", None) for manager in started]
-            for process in filter(None, processes):
-                process.kill()
-                process.wait()
 
 
 def _is_ours(name: str) -> bool:

@@ -26,7 +26,6 @@ from lib.runs import Run
 
 logger = logging.getLogger(__name__)
 
-HELD = "PODIUM_HOLDS"  # key of the stage whose lock the runner holds for the kernel
 TINY = "Tiny profile: synthetic data and a toy model; the numbers below test the machinery, not the claim."
 
 
@@ -189,7 +188,8 @@ def _open_place(link: Link) -> Path:
     A finished stage is repeated beside its folder and compared by `finish`.
     """
     held, out = ExitStack(), link.place
-    if os.environ.get(HELD) != link.identity.key and not held.enter_context(files.lock(out / store.LOCK, wait=False)):
+    # A kernel of the runner finds the lock held by its parent, for it.
+    if not held.enter_context(files.lock(out / store.LOCK, wait=False)) and files.holder(out / store.LOCK) != os.getppid():
         raise StageFailed(f"{link.stage} with this identity is being made by another process ({paths.relative(out)}); wait for it")
     if store.finished(out) is not None:
         out = out.with_name(f"{out.name}.again")

@@ -29,7 +29,7 @@ LEVELS = {
     "launch": 4, "base_open_clip": 4, "base_llava": 4, "block_expansion": 4, "quick_review": 4,
     "training": 4, "recorder": 4, "generation": 4,
     "submissions": 5,
-    "inputs": 6, "chain": 6, "stages": 6, "review": 6,
+    "inputs": 6, "chain": 6, "kernels": 6, "stages": 6, "review": 6,
     "runner": 7, "plan": 7, "console": 7, "reproduce": 7,
     "__main__": 8,
 }  # fmt: skip
