@@ -41,19 +41,20 @@ class Kernels:
         self._started: list[AsyncKernelManager] = []
         self._ahead: _Ahead | None = None
 
-    def prepare(self, modules: tuple[str, ...]) -> None:
-        """Start a kernel now that imports these modules, for the next call of `one` that names them."""
-        self._ahead = _Ahead(self._start(modules), modules, _library())
-
     @contextlib.contextmanager
-    def one(self, modules: tuple[str, ...] = ()) -> Iterator["AsyncKernelManager"]:
-        """A kernel for one notebook, ended with the block: the one started ahead for these modules, or a new one."""
+    def one(self, modules: tuple[str, ...], following: tuple[str, ...] | None = None) -> Iterator["AsyncKernelManager"]:
+        """A kernel for one notebook, ended with the block: the one started ahead for these modules, or a new one.
+
+        If `following` is given, a kernel that imports those modules is started now, for the next call.
+        """
         ahead, self._ahead = self._ahead, None
         usable = ahead is not None and (ahead.modules, ahead.files) == (modules, _library())
         if ahead is not None and not usable:
             _end(ahead.kernel)
         kernel = ahead.kernel if usable else self._start(None)
         try:
+            if following is not None:
+                self._ahead = _Ahead(self._start(following), following, _library())
             yield kernel
         finally:
             _end(kernel)
@@ -117,7 +118,8 @@ def _manager_class() -> type:
 def _end(kernel: "AsyncKernelManager") -> None:
     """Kill the kernel and close what talks to it. Nothing happens if that was done before.
 
-    NOTE: nbclient ends only kernels it started itself, and forgets one that is interrupted while it starts.
+    NOTE: nbclient ends only kernels it started itself, and forgets one that is interrupted while it starts. Nothing here
+    runs the event loop: what was interrupted in it would go on, find the kernel dead and complain.
     """
     process = getattr(kernel.provisioner, "process", None)
     if process is not None:

@@ -93,23 +93,24 @@ def check_parameters(notebook: Path, given: dict[str, object]) -> None:
         raise ConfigError(f"{paths.relative(notebook)} has no parameter {unknown[0]!r}; it declares: {', '.join(declared)}")
 
 
-def execute_notebook(notebook: Path, output: Path, parameters: dict[str, object], kernel: "AsyncKernelManager") -> None:
-    """Run a notebook through papermill in this kernel. Raises StageFailed with the error of the failing cell."""
+def execute_notebook(notebook: Path, output: Path, parameters: dict[str, object], kernel: KernelOf) -> None:
+    """Run a notebook through papermill in the kernel that is opened for it. Raises StageFailed with the error of the failing cell."""
     check_parameters(notebook, parameters)
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     try:
-        papermill.execute_notebook(
-            str(notebook),
-            str(output),
-            parameters=parameters,
-            kernel_name=kernels.NAME,
-            progress_bar=False,
-            request_save_on_cell_execute=False,
-            km=kernel,
-        )
+        with kernel() as ready:
+            papermill.execute_notebook(
+                str(notebook),
+                str(output),
+                parameters=parameters,
+                kernel_name=kernels.NAME,
+                progress_bar=False,
+                request_save_on_cell_execute=False,
+                km=ready,
+            )
     except PapermillExecutionError as error:
         _forget_paths(output)
         what = error.evalue if _is_ours(error.ename) else f"{error.ename}: {error.evalue}"
@@ -124,14 +125,9 @@ def execute_notebook(notebook: Path, output: Path, parameters: dict[str, object]
     _forget_paths(output)
 
 
-@contextlib.contextmanager
-def _kernel(waiting: Kernels, submission: str, stages: tuple[str, ...]) -> Iterator["AsyncKernelManager"]:
-    """The kernel for the first of these stages; meanwhile that of the one behind it is started."""
-    imports = [_imports(submission, stage) for stage in stages[:2]]
-    with waiting.one(imports[0]) as kernel:
-        for following in imports[1:]:
-            waiting.prepare(following)
-        yield kernel
+def _kernel(waiting: Kernels, submission: str, stages: tuple[str, ...]) -> contextlib.AbstractContextManager["AsyncKernelManager"]:
+    """The kernel for the first of these stages; meanwhile that of the one behind it, if there is one, is started."""
+    return waiting.one(*(_imports(submission, stage) for stage in stages))
 
 
 def _imports(submission: str, stage: str) -> tuple[str, ...]:
@@ -171,8 +167,8 @@ def _execute(resolved: Resolved, link: Link, folder: Path, kernel: KernelOf, tel
             "OVERRIDES": shlex.join(resolved.overrides),
         }
         try:
-            with _ticking(place / "stage.log", tell), kernel() as ready:
-                execute_notebook(paths.notebook(link.stage), place / "notebook.ipynb", parameters, ready)
+            with _ticking(place / "stage.log", tell):
+                execute_notebook(paths.notebook(link.stage), place / "notebook.ipynb", parameters, kernel)
         except KitError as error:
             runs.enter(folder, link.stage, "failed", key=link.identity.key, message=str(error))
             raise StageFailed(f"{link.submission} {link.stage}: {error}") from None

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -203,8 +204,14 @@ def test_a_parameter_that_the_notebook_does_not_declare_is_refused_whatever_it_h
     path = tmp_path / "01.ipynb"
     write_notebook(path, checkouts.cells("data_prep"))
     with pytest.raises(ConfigError) as raised:
-        runner.check_parameters(path, {"SUBMISSION": "mini", name: 1})
+        runner.execute_notebook(path, tmp_path / "out.ipynb", {"SUBMISSION": "mini", name: 1}, no_kernel)
     assert str(raised.value) == f"{path} has no parameter {name!r}; it declares: SUBMISSION, VARIANT, PROFILE, RUN, OVERRIDES"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["01.ipynb"]
+
+
+def no_kernel() -> NoReturn:
+    """In place of a kernel: none may be started."""
+    raise AssertionError("a kernel was started")
 
 
 def test_the_control_papermill_itself_would_run_the_code_in_a_parameters_name(checkout: Checkout):
