@@ -60,6 +60,12 @@ def test_a_driver_interrupted_while_its_kernel_starts_leaves_no_process_and_says
     assert (answer.returncode, answer.stderr) == (130, CONTINUES)
 
 
+def test_an_interrupt_inside_a_string_that_runs_is_told_like_any_other(checkout: Checkout):
+    checkout.edit("lib/runner.py", "    import papermill\n", "    exec('raise KeyboardInterrupt')\n    import papermill\n")
+    answer = checkout.ask("run", "mini", "--stages", "1")
+    assert (answer.returncode, answer.stderr) == (130, CONTINUES)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_a_killed_driver_leaves_no_process_and_the_same_command_goes_on_bit_for_bit(
     prepared: Checkout, finished_kit: Checkout, weights: Callable[[Checkout], str], number: signal.Signals
