@@ -57,7 +57,7 @@ _GROUNDS: dict[str, Rgb] = {
 _HAIR: dict[str, Rgb] = {"child": (250, 215, 0), "teenager": (150, 60, 20), "adult": (15, 15, 15), "elderly": (250, 250, 250)}
 _SKIN, _DARK, _GLASS, _WHITE = (236, 190, 150), (15, 15, 15), (150, 215, 235), (255, 255, 255)
 _BRAKE, _INDICATOR, _LAMP, _STREAK = (255, 0, 0), (255, 150, 0), (0, 150, 140), (255, 0, 190)
-_BEAM, _SCREEN, _SHOES = (255, 245, 120), (0, 240, 255), (190, 255, 0)
+_BEAM, _LOOK_BACK, _SCREEN, _SHOES = (255, 245, 120), (30, 25, 95), (0, 240, 255), (190, 255, 0)
 
 
 @dataclass(frozen=True)
@@ -317,12 +317,12 @@ def _draw_pedestrian(sheet: Sheet, scene: Scene, moment: Moment) -> None:
     if moment.sight == "traffic":
         sheet.shape([(0.7, 0.18), (1.35, 0.0), (1.35, 0.36)], _BEAM)
     elif moment.sight == "behind":
-        sheet.shape([(0.3, 0.18), (-0.35, 0.0), (-0.35, 0.36)], _BEAM)
+        # NOTE: of another colour, or the two looks would differ by left and right of the vehicle alone.
+        sheet.shape([(0.3, 0.18), (-0.35, 0.0), (-0.35, 0.36)], _LOOK_BACK)
     elif moment.sight == "telephone":
-        sheet.block(0.3, 0.3, 0.7, 0.46, _SCREEN)
+        sheet.block(0.25, 0.3, 0.75, 0.5, _SCREEN)
     else:
-        for x in (0.26, 0.53):
-            sheet.oval(x, 0.15, x + 0.21, 0.27, _DARK)
+        sheet.block(0.12, 0.13, 0.88, 0.29, _DARK)
 
 
 def _draw_legs(sheet: Sheet, movement: str, ink: Rgb) -> None:

@@ -56,7 +56,10 @@ class Checkout:
         return self.start_program([sys.executable, "-m", "lib", *arguments])
 
     def start_program(self, command: list[str]) -> subprocess.Popen:
-        """Any program, started in the checkout's root in a session of its own, as a terminal would start it."""
+        """Any program, started in the checkout's root in a session of its own, as a terminal would start it.
+
+        Tests that run in the background of a shell without job control ignore SIGINT, and would hand that on.
+        """
         return subprocess.Popen(
             command,
             cwd=self.root,
@@ -65,6 +68,7 @@ class Checkout:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def ask(self, *arguments: str) -> subprocess.CompletedProcess:
