@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lib import base_texts, conversation, geometry, llava, scenes, tiny_base
+from lib import base_texts, conversation, geometry, llava, scenes, snapshot_texts, snapshots, tiny_base
 from lib.conversation import IGNORED, Encoded, Rendered
 from lib.llava import Llava
 from lib.scenes import ATTRIBUTES, Picture
@@ -45,6 +47,7 @@ class BaseRecipe:
 
     name: str
     architecture: dict
+    lessons: Literal["marked", "snapshots"]
     seed: int
     scenes: int
     tower_steps: int
@@ -61,11 +64,19 @@ class BaseRecipe:
 
 @dataclass(frozen=True)
 class Album:
-    """Scenes as the model sees them: pictures (N, 2, 3, S, S), the crop first; the values of each, and its view."""
+    """Scenes as the model sees them: pictures (N, V, 3, S, S), V of each scene; the values of each, and its view."""
 
     pictures: Tensor
     values: tuple[dict[str, str], ...]
     views: tuple[scenes.View, ...]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What a base sees and learns to say: how its album is drawn (count, generator, side of a picture), and the module of its texts."""
+
+    draw: Callable[[int, Generator, int], Album]
+    texts: ModuleType
 
 
 def ensure_base(folder: Path, recipe: BaseRecipe, *, progress: Progress) -> Path:
@@ -76,10 +87,11 @@ def ensure_base(folder: Path, recipe: BaseRecipe, *, progress: Progress) -> Path
     """
 
     def train() -> dict:
-        tokenizer = base_texts.build_tokenizer(recipe.architecture["text"]["vocab_size"])
+        lessons = LESSONS[recipe.lessons]
+        tokenizer = lessons.texts.build_tokenizer(recipe.architecture["text"]["vocab_size"])
         bundle = Llava(llava.build(recipe.architecture, tokenizer.image_token_id, seed=recipe.seed), tokenizer)
         losses = train_base(bundle, recipe, progress=progress)
-        named = caption_accuracy(bundle, draw_album(TEST_SCENES, default_rng([recipe.seed, 9]), bundle.image_size))
+        named = caption_accuracy(bundle, lessons.draw(TEST_SCENES, default_rng([recipe.seed, 9]), bundle.image_size), lessons.texts)
         llava.save(bundle, folder)
         return {"losses": losses, "named": named, "below_gate": sorted(name for name, share in named.items() if share < GATE)}
 
@@ -88,7 +100,7 @@ def ensure_base(folder: Path, recipe: BaseRecipe, *, progress: Progress) -> Path
 
 def train_base(bundle: Llava, recipe: BaseRecipe, *, progress: Progress) -> dict[str, float]:
     """Train the model in place, stage by stage; returns the mean loss of the last steps of each."""
-    album = draw_album(recipe.scenes, default_rng([recipe.seed, 1]), bundle.image_size)
+    album = LESSONS[recipe.lessons].draw(recipe.scenes, default_rng([recipe.seed, 1]), bundle.image_size)
     stages = (
         ("tower", recipe.tower_steps, train_tower(bundle, album, recipe)),
         ("base", recipe.base_steps, train_captions(bundle, album, recipe)),
@@ -108,7 +120,7 @@ def train_base(bundle: Llava, recipe: BaseRecipe, *, progress: Progress) -> dict
 
 
 def train_tower(bundle: Llava, album: Album, recipe: BaseRecipe) -> Iterator[float]:
-    """Train the picture tower to tell all attributes from the mean over the patches of both pictures; yields the loss of each step.
+    """Train the picture tower to tell all attributes from the mean over the patches of a scene's pictures; yields the loss of each step.
 
     NOTE: heads on the patches side by side become as accurate, but the language model then learns nothing from the patches.
     """
@@ -128,13 +140,13 @@ def train_tower(bundle: Llava, album: Album, recipe: BaseRecipe) -> Iterator[flo
 
 def train_captions(bundle: Llava, album: Album, recipe: BaseRecipe) -> Iterator[float]:
     """Train projector and language model on captions of the scenes, the tower as it is; yields the loss of each step."""
-    rng, model = default_rng([recipe.seed, 4]), bundle.model
-    features = see_all(bundle, album)
+    rng, model, texts = default_rng([recipe.seed, 4]), bundle.model, LESSONS[recipe.lessons].texts
+    features, views = see_all(bundle, album), album.pictures.shape[1]
 
     def loss() -> Tensor:
         chosen = rng.integers(len(features), size=recipe.batch)
-        talks = [base_texts.draw_conversation(album.values[place], album.views[place], rng) for place in chosen]
-        logits, labels = answer_logits(bundle, features[chosen], encode(talks, bundle))
+        talks = [texts.draw_conversation(album.values[place], album.views[place], rng) for place in chosen]
+        logits, labels = answer_logits(bundle, features[chosen], encode(talks, bundle, views))
         return functional.cross_entropy(logits, labels)
 
     parameters = [*model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters(), *model.lm_head.parameters()]
@@ -158,9 +170,9 @@ def _descend(parameters: list[nn.Parameter], steps: int, lr: float, loss_of: Cal
 
 
 def see(bundle: Llava, pictures: Tensor) -> Tensor:
-    """The tower's features of pictures (B, 2, 3, S, S), the layer the projector takes: (B, 2 * patches, width), the crop's first."""
+    """The tower's features of pictures (B, V, 3, S, S), the layer the projector takes: (B, V * patches, width)."""
     states = bundle.model.model.vision_tower(pixel_values=pictures.flatten(0, 1), output_hidden_states=True).hidden_states
-    return states[bundle.model.config.vision_feature_layer][:, 1:].unflatten(0, (-1, 2)).flatten(1, 2)
+    return states[bundle.model.config.vision_feature_layer][:, 1:].unflatten(0, pictures.shape[:2]).flatten(1, 2)
 
 
 @torch.no_grad()
@@ -183,22 +195,23 @@ def answer_logits(bundle: Llava, features: Tensor, encoded: Sequence[Encoded]) -
     return model.lm_head(states[:, :-1][trained]), labels[:, 1:][trained]
 
 
-def encode(talks: Sequence[Rendered], bundle: Llava) -> list[Encoded]:
-    """Conversations about the two pictures of a scene as the model reads them."""
-    return [conversation.encode(talk, bundle.tokenizer, 2 * bundle.image_tokens, 10**6) for talk in talks]
+def encode(talks: Sequence[Rendered], bundle: Llava, views: int) -> list[Encoded]:
+    """Conversations about the pictures of a scene, so many, as the model reads them."""
+    return [conversation.encode(talk, bundle.tokenizer, views * bundle.image_tokens, 10**6) for talk in talks]
 
 
 @torch.no_grad()
-def caption_accuracy(bundle: Llava, album: Album) -> dict[str, float]:
-    """Share of captions, both kinds of every scene, in which each attribute comes out right, given what stands before it."""
-    features, rng = see_all(bundle, album), default_rng(0)
-    found: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
-    for kind in base_texts.DESCRIBED:
-        encoded = encode([base_texts.conversation(kind, *scene, rng) for scene in zip(album.values, album.views, strict=True)], bundle)
+def caption_accuracy(bundle: Llava, album: Album, texts: ModuleType) -> dict[str, float]:
+    """Share of captions, every kind of every scene, in which each attribute comes out right, given what stands before it."""
+    features, rng, views = see_all(bundle, album), default_rng(0), album.pictures.shape[1]
+    found: dict[str, list[bool]] = {name: [] for names in texts.DESCRIBED.values() for name in names}
+    for kind in texts.DESCRIBED:
+        scenes_of = zip(album.values, album.views, strict=True)
+        encoded = encode([texts.conversation(kind, *scene, rng) for scene in scenes_of], bundle, views)
         logits, labels = answer_logits(bundle, features, encoded)
         right = (logits.argmax(dim=1) == labels).split([one.supervised for one in encoded])
         for values, tokens in zip(album.values, right, strict=True):
-            for name, place in base_texts.value_places(kind, values, bundle.tokenizer).items():
+            for name, place in texts.value_places(kind, values, bundle.tokenizer).items():
                 found[name].append(bool(tokens[place].all()))
     return {name: sum(hits) / len(hits) for name, hits in found.items()}
 
@@ -213,6 +226,16 @@ def draw_album(count: int, rng: Generator, size: int) -> Album:
         values.append(scene.values(0))
         views.append(view)
     return Album(torch.from_numpy(np.stack(pictures)), tuple(values), tuple(views))
+
+
+def draw_snapshots(count: int, rng: Generator, size: int) -> Album:
+    """So many scenes as one picture each, padded to a square."""
+    drawn = [scenes.random_scene(rng, 1) for _ in range(count)]
+    pictures = [llava.prepare([snapshots.take(scene, rng).picture], size, "pad") for scene in drawn]
+    return Album(torch.from_numpy(np.stack(pictures)), tuple(scene.values(0) for scene in drawn), ("overhead",) * count)
+
+
+LESSONS = {"marked": Lessons(draw_album, base_texts), "snapshots": Lessons(draw_snapshots, snapshot_texts)}
 
 
 def mark(picture: Picture) -> tuple[Image.Image, Image.Image]:

@@ -6,12 +6,13 @@ written byte by byte.
 """
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from numpy.random import Generator
 
+from lib import word_tokenizer
 from lib.conversation import CHATML_DIRECT, IMAGE, Rendered, Turn, render
-from lib.errors import ConfigError
 from lib.scenes import ATTRIBUTES, View
 
 if TYPE_CHECKING:
@@ -78,36 +79,9 @@ appears seat now meets before there
 
 
 def build_tokenizer(vocabulary: int) -> "PreTrainedTokenizerFast":
-    """A tokenizer with the special tokens, the 256 bytes, and every word of `texts`; it puts <|startoftext|> in front.
-
-    Raises ConfigError if there are more of them than the model's vocabulary has places.
-    """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    # A blank belongs to the word behind it; a line end or a mark stands alone.
-    words = sorted({word for text in texts() for word in re.findall(r"\n| ?[^\s.,:?']+|[.,:?']| ", text)})
-    pieces = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *(word.replace(" ", "▁") for word in words)]
-    if len(pieces) > vocabulary:
-        raise ConfigError(f"a vocabulary of {vocabulary} tokens is too small for the base's {len(pieces)}; raise text.vocab_size")
-    tokenizer = Tokenizer(models.Unigram([(piece, 0.0) for piece in pieces], unk_id=0, byte_fallback=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(r"\n| ?[^\s.,:?']+|[.,:?']| "), "isolated"),
-            pre_tokenizers.Metaspace(prepend_scheme="never", split=False),
-        ]
-    )
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[(BEGIN, SPECIAL.index(BEGIN))])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=BEGIN,
-        eos_token=END,
-        unk_token=UNKNOWN,
-        pad_token=UNKNOWN,
-        padding_side="right",
-        extra_special_tokens={"image_token": IMAGE, "open_token": OPEN},
-    )
+    """A tokenizer with the special tokens and every word of `texts`; raises ConfigError where the vocabulary has too few places."""
+    named = {"image_token": IMAGE, "open_token": OPEN}
+    return word_tokenizer.build(texts(), vocabulary, special=SPECIAL, begin=BEGIN, end=END, named=named)
 
 
 def texts() -> list[str]:
@@ -144,15 +118,25 @@ def ask(kind: str, view: View, rng: Generator) -> str:
 
 def describe(kind: str, values: dict[str, str]) -> str:
     """A caption: a plain statement of all that the kind names."""
-    return ", ".join(_STATEMENTS[name].format(values[name]) for name in DESCRIBED[kind]) + "."
+    return list_statements(_STATEMENTS[name].format(values[name]) for name in DESCRIBED[kind])
 
 
 def value_places(kind: str, values: dict[str, str], tokenizer: "PreTrainedTokenizerFast") -> dict[str, slice]:
     """Which tokens of the caption are each attribute's value."""
+    return locate({name: (_STATEMENTS[name].format(values[name]), values[name]) for name in DESCRIBED[kind]}, tokenizer)
+
+
+def list_statements(statements: Iterable[str]) -> str:
+    """Statements such as "age: child" as one text."""
+    return ", ".join(statements) + "."
+
+
+def locate(statements: Mapping[str, tuple[str, str]], tokenizer: "PreTrainedTokenizerFast") -> dict[str, slice]:
+    """Which tokens of the listed statements are each one's value, with which it ends; given as (statement, value) by name."""
     places, end, between = {}, 0, ""
-    for name in DESCRIBED[kind]:
-        end += _count(f"{between}{_STATEMENTS[name].format(values[name])}", tokenizer)
-        places[name], between = slice(end - _count(f" {values[name]}", tokenizer), end), ", "
+    for name, (statement, value) in statements.items():
+        end += _count(f"{between}{statement}", tokenizer)
+        places[name], between = slice(end - _count(f" {value}", tokenizer), end), ", "
     return places
 
 

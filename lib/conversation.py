@@ -44,13 +44,15 @@ class Sample:
 class Template:
     """What surrounds the turns: the system part, and opening and closing of a turn of each role; an answer's closing is trained.
 
-    `start` is the token that some tokenizers put in front of a raw answer.
+    `gap` stands between an opening and the answer and is trained with it, since tokenizers make one token of a blank and the word
+    behind it. `start` is the token that some tokenizers put in front of a raw answer.
     """
 
     name: str
     system: str
     user: tuple[str, str]
     assistant: tuple[str, str]
+    gap: str = ""
     start: str = ""
 
 
@@ -83,7 +85,18 @@ CHATML_DIRECT = Template(
     assistant=("<|im_start|>assistant\n", "<|im_end|>"),
     start="<|startoftext|>",
 )
-TEMPLATES = {template.name: template for template in (CHATML_DIRECT,)}
+# LLaVA-1.5, also called v1; an open prompt ends without a blank (dataengine specification, section 5).
+VICUNA_V1 = Template(
+    name="vicuna_v1",
+    system="A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions. ",
+    user=("USER: ", " "),
+    assistant=("ASSISTANT:", "</s>"),
+    gap=" ",
+)
+# For the training of a projector alone: the picture, a caption, and a line end.
+PLAIN = Template(name="plain", system="", user=("", ""), assistant=("", "\n"))
+TEMPLATES = {template.name: template for template in (CHATML_DIRECT, VICUNA_V1, PLAIN)}
 
 
 def read_turns(conversations: Sequence[dict], *, where: str) -> tuple[Turn, ...]:
@@ -118,20 +131,23 @@ def prompt(turns: Sequence[Turn], template: Template) -> Rendered:
     return replace(_compose([*turns, Turn("assistant", "")], template), answers=())
 
 
-def dialogue(questions: Sequence[str], answers: Sequence[str]) -> tuple[Turn, ...]:
-    """The turns up to the question after the last answer, with the pictures in the first question."""
-    turns = [Turn("user", f"{IMAGE}\n{questions[0]}")]
+def dialogue(questions: Sequence[str], answers: Sequence[str], *, pictured: bool = True) -> tuple[Turn, ...]:
+    """The turns up to the question after the last answer, with the pictures, if there are any, in the first question."""
+    turns = [Turn("user", f"{IMAGE}\n{questions[0]}" if pictured else questions[0])]
     for answer, question in zip(answers, questions[1 : len(answers) + 1], strict=True):
         turns += [Turn("assistant", answer), Turn("user", question)]
     return tuple(turns)
 
 
-def next_turns(questions: Sequence[str], raw_answers: Sequence[str], template: Template, *, history: Quirk) -> tuple[Turn, ...]:
+def next_turns(
+    questions: Sequence[str], raw_answers: Sequence[str], template: Template, *, history: Quirk, pictured: bool = True
+) -> tuple[Turn, ...]:
     """The conversation up to the question after the answers so far.
 
     `history` as_published keeps an answer as the model gave it, so that its end marker stands twice.
     """
-    return dialogue(questions, [raw.strip() if history == "as_published" else clean(raw, template).strip() for raw in raw_answers])
+    answers = [raw.strip() if history == "as_published" else clean(raw, template).strip() for raw in raw_answers]
+    return dialogue(questions, answers, pictured=pictured)
 
 
 def clean(raw: str, template: Template) -> str:
@@ -197,8 +213,9 @@ def _compose(turns: Sequence[Turn], template: Template) -> Rendered:
         if turn.role == "user":
             text += move_image_first(turn.text) + closing
         elif turn.text:
-            answers.append((len(text), len(text) + len(turn.text) + len(closing)))
-            text += turn.text + closing
+            answer = template.gap + turn.text + closing
+            answers.append((len(text), len(text) + len(answer)))
+            text += answer
     return Rendered(text, tuple(answers))
 
 

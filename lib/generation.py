@@ -1,7 +1,7 @@
 """Answers of a LLaVA model to questions about pictures: in batches, over several processes, appended as they come, resumable.
 
-A conversation is one set of pictures and its questions, asked one after the other with the earlier answers in the history. In every
-process: `python -m lib.generation PLAN.json PART`. Sampling draws from a seed, the conversation's id and the place in the answer, so
+A conversation is one set of pictures and its questions, asked one after the other with the earlier answers in the history; or it is
+one question with the answers there are to choose from, and the likeliest is the answer (lib.choosing). In every process: `python -m lib.generation PLAN.json PART`. Sampling draws from a seed, the conversation's id and the place in the answer, so
 that neither batches nor processes nor an interruption change what is said.
 """
 
@@ -26,6 +26,7 @@ from torch.nn import functional
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from lib import conversation, datasets, files, launch, llava, records
+from lib.choosing import Choice, choose
 from lib.config import Quirk, Section
 from lib.conversation import Sample
 from lib.datasets import Collator, InstructionDataset
@@ -43,11 +44,15 @@ Precision = Literal["nf4", "bf16", "fp32"]
 
 @dataclass(frozen=True)
 class Conversation:
-    """What is asked about one set of pictures (paths below the media root): the questions in their order."""
+    """What is asked about one set of pictures (paths below the media root), or about none: the questions in their order.
+
+    With `choices` there is one question, and one of them is the answer.
+    """
 
     id: str
     pictures: tuple[str, ...]
     questions: tuple[str, ...]
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,12 +222,17 @@ def _ask_alone(bundle: Llava, one: Conversation, media_root: Path, how: How) -> 
 def _ask(bundle: Llava, batch: Sequence[Conversation], media_root: Path, how: How) -> list[Answered]:
     """All questions of the batch's conversations: the first of each, then the second of those that have one, and so on."""
     template = conversation.TEMPLATES[how.template]
-    paths = [[media_root / path for path in one.pictures] for one in batch]
-    views = [llava.pixel_values(own, bundle.image_size, how.resize) for own in paths]  # (N, 3, S, S) each
+    views = _views(bundle, batch, media_root, how.resize)
+    if any(one.choices for one in batch):
+        questions = [Choice(one.questions[0], one.choices, own) for one, own in zip(batch, views, strict=True)]
+        return [Answered(one.id, (text,)) for one, text in zip(batch, choose(bundle, questions, template), strict=True)]
     said: list[list[str]] = [[] for _ in batch]
     for turn in range(max(len(one.questions) for one in batch)):
         asked = [place for place, one in enumerate(batch) if turn < len(one.questions)]
-        turns = [conversation.next_turns(batch[place].questions, said[place], template, history=how.history) for place in asked]
+        turns = [
+            conversation.next_turns(batch[place].questions, said[place], template, history=how.history, pictured=len(views[place]) > 0)
+            for place in asked
+        ]
         prompts = [datasets.encode_prompt(bundle, own, template, views=len(views[at])) for own, at in zip(turns, asked, strict=True)]
         names = [f"{batch[place].id} {turn}" for place in asked]
         texts = _generate(bundle, prompts, torch.cat([views[place] for place in asked]), names, how)
@@ -231,16 +241,26 @@ def _ask(bundle: Llava, batch: Sequence[Conversation], media_root: Path, how: Ho
     return [Answered(one.id, tuple(answers)) for one, answers in zip(batch, said, strict=True)]
 
 
+def _views(bundle: Llava, batch: Sequence[Conversation], media_root: Path, resize: Resize) -> list[Tensor]:
+    """What the model sees in each conversation, (N, 3, S, S), N 0 without pictures; those that are asked about again are read once."""
+    found: dict[tuple[str, ...], Tensor] = {(): torch.empty(0, 3, bundle.image_size, bundle.image_size)}
+    for one in batch:
+        if one.pictures not in found:
+            found[one.pictures] = llava.pixel_values([media_root / path for path in one.pictures], bundle.image_size, resize)
+    return [found[one.pictures] for one in batch]
+
+
 def _generate(bundle: Llava, prompts: list[list[int]], pixels: Tensor, names: Sequence[str], how: How) -> list[str]:
     """The answers as raw text, up to and with the end marker."""
     tokenizer, device = bundle.tokenizer, bundle.model.device
     batch = datasets.pad_left(prompts, tokenizer.pad_token_id)
     ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+    seen = {"pixel_values": pixels.to(device, bundle.model.dtype)} if len(pixels) else {}
     # NOTE: not in torch.inference_mode: weights that ZeRO-3 gathers there could not be trained afterwards.
     found = bundle.model.generate(
         input_ids=ids,
         attention_mask=mask,
-        pixel_values=pixels.to(device, bundle.model.dtype),
+        **seen,
         max_new_tokens=how.max_new_tokens,
         do_sample=False,  # the draw is made by DrawByPlace, so that it does not depend on the batch
         logits_processor=_drawing(bundle, names, ids.shape[1], how),

@@ -113,6 +113,9 @@ def prepare_model(model: nn.Module, plan: Plan) -> nn.Module:
     elif plan.method == "full":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(adapters.TOWER not in name)
+    elif plan.method == "projector":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(adapters.PROJECTOR in name)
     else:
         model = adapters.attach(model, plan.lora)
     if plan.gradient_checkpointing:

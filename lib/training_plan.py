@@ -22,7 +22,7 @@ PLACES = frozenset({"out", "model", "train", "val", "media_root", "workers", "de
 class Recipe(Section):
     """How a LLaVA model is trained: the section `finetune` of a submission's settings."""
 
-    method: Literal["blocks", "lora", "full"]
+    method: Literal["blocks", "lora", "full", "projector"]
     trained: Literal["blocks_and_head", "blocks", "head"]  # of the expanded model; read by method blocks
     lora: Lora  # read by method lora
     batch_size: Positive  # per process

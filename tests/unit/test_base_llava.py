@@ -29,7 +29,7 @@ RECIPE = BaseRecipe(
             "num_key_value_heads": 1, "bos_token_id": 1, "eos_token_id": 3, "pad_token_id": 0,
         },
     },
-    seed=0, scenes=12, tower_steps=2, base_steps=3, batch=4, tower_lr=1e-3, base_lr=1e-3,
+    lessons="marked", seed=0, scenes=12, tower_steps=2, base_steps=3, batch=4, tower_lr=1e-3, base_lr=1e-3,
 )  # fmt: skip
 VALUES = scenes.random_scene(default_rng(0), 1).values(0)
 
@@ -82,7 +82,7 @@ def test_what_is_loaded_again_is_what_was_trained(base: Path):
     assert bundle.image_size == 32 and bundle.image_tokens == 4
     assert bundle.tokenizer("the vehicle is red")["input_ids"][0] == bundle.tokenizer.bos_token_id
     album = draw_album(6, default_rng([0, 9]), 32)
-    assert base_llava.caption_accuracy(bundle, album) == json.loads((base / "record.json").read_text())["named"]
+    assert base_llava.caption_accuracy(bundle, album, base_texts) == json.loads((base / "record.json").read_text())["named"]
 
 
 def test_the_same_recipe_gives_the_same_bytes_and_another_seed_others(base: Path, tmp_path: Path):
@@ -168,7 +168,7 @@ def test_answer_logits_are_those_of_the_whole_model(base: Path):
     bundle = llava.load(base, dtype="fp32", quantize="none")
     album = draw_album(2, default_rng(0), 32)
     talks = [base_texts.draw_conversation(values, "overhead", default_rng(0)) for values in album.values]
-    encoded = base_llava.encode(talks, bundle)
+    encoded = base_llava.encode(talks, bundle, 2)
     with torch.no_grad():
         logits, labels = base_llava.answer_logits(bundle, base_llava.see_all(bundle, album), encoded)
         whole = [
@@ -293,6 +293,6 @@ def test_an_attribute_is_named_wrong_where_one_of_its_tokens_is(tokenizer, monke
         return functional.one_hot(said, len(tokenizer)).float(), labels
 
     monkeypatch.setattr(base_llava, "answer_logits", perfect)
-    found = base_llava.caption_accuracy(bundle, draw_album(4, default_rng(0), 32))
+    found = base_llava.caption_accuracy(bundle, draw_album(4, default_rng(0), 32), base_texts)
     assert found.pop("movement") == (0 if wrong else 1)
     assert set(found.values()) == {1}

@@ -13,7 +13,9 @@ from lib.conversation import (
     CHATML_DIRECT,
     IGNORED,
     IMAGE,
+    PLAIN,
     TEMPLATES,
+    VICUNA_V1,
     Encoded,
     Rendered,
     Template,
@@ -104,7 +106,14 @@ def test_an_empty_last_answer_leaves_the_text_open():
 def test_another_template_is_data():
     vicuna = Template("vicuna", "A chat. ", ("USER: ", " "), ("ASSISTANT: ", "</s>"))
     assert render([AGAIN, MORE], vicuna).text == "A chat. USER: How fast? ASSISTANT: At 20 km/h.</s>"
-    assert TEMPLATES == {"chatml_direct": CHATML_DIRECT}
+    assert TEMPLATES == {"chatml_direct": CHATML_DIRECT, "vicuna_v1": VICUNA_V1, "plain": PLAIN}
+
+
+def test_a_gap_before_the_answer_is_trained_with_it_and_not_left_at_the_end_of_a_prompt():
+    rendered = render([AGAIN, MORE], VICUNA_V1)
+    assert rendered.text.endswith("questions. USER: How fast? ASSISTANT: At 20 km/h.</s>")
+    assert [rendered.text[start:end] for start, end in rendered.answers] == [" At 20 km/h.</s>"]
+    assert prompt([AGAIN], VICUNA_V1).text.endswith(" USER: How fast? ASSISTANT:")
 
 
 @pytest.mark.parametrize(

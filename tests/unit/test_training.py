@@ -311,7 +311,7 @@ def test_the_last_step_of_an_epoch_may_be_smaller(tmp_path: Path):
         ({"learning_rate": 1}, "{plan}: learning_rate: Extra inputs are not permitted"),
         ({"epochs": 1.5}, "{plan}: epochs: Input should be a valid integer, got a number with a fractional part"),
         ({"batch_size": 0}, "{plan}: batch_size: Input should be greater than 0"),
-        ({"template": "vicuna"}, "template 'vicuna' is not known; there are: chatml_direct"),
+        ({"template": "vicuna"}, "template 'vicuna' is not known; there are: chatml_direct, vicuna_v1, plain"),
         (
             {"attention": "flash_attention_2"},
             "finetune.attention is flash_attention_2, which needs an NVIDIA GPU; on a CPU it must be sdpa",

@@ -40,6 +40,7 @@ class Base(Section):
     family: ClassVar[str] = "llava"
     program: ClassVar[str] = "lib.base_llava"
 
+    lessons: Literal["marked"]
     seed: Count
     scenes: Positive
     tower_steps: Positive
