@@ -104,7 +104,7 @@ def run_submissions(options: argparse.Namespace) -> int:
         return console.run_in_parallel(names, _forwarded(options), options.jobs)
     folders = []
     for name in names:
-        folders.append(console.run_with_lines(_resolve(options, name), _stages(options.stages), new=options.new, tag=options.tag))
+        folders.append(console.run_rounds(_resolve(options, name), _stages(options.stages), new=options.new, tag=options.tag))
     for folder in folders:
         _print_review(folder)
     return 0

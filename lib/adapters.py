@@ -13,12 +13,15 @@ from pydantic import Field
 from lib.config import Section
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
     from torch import Tensor, nn
 
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 # In the names of weights in memory and on disk alike.
-ADAPTED = r".*(?:language_model|model)\..*\.(?:q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+ADAPTED = rf".*(?:language_model|model)\..*\.(?:{'|'.join(LINEARS)})"
 TOWER = "vision_tower"
 PROJECTOR = "multi_modal_projector"
+TARGETS = rf"(?!.*{TOWER}){ADAPTED}"  # the tower's layers have names of the same kind
 
 
 class Lora(Section):
@@ -31,18 +34,24 @@ class Lora(Section):
 
 def attach(model: "nn.Module", recipe: Lora) -> "nn.Module":
     """The model with adapters; only they and the projector require a gradient."""
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    config = LoraConfig(
+    return get_peft_model(model, lora_config(recipe))
+
+
+def lora_config(recipe: Lora) -> "LoraConfig":
+    """The recipe in PEFT's terms: which layers of a `LlavaForConditionalGeneration` get adapters, and that its projector is saved too."""
+    from peft import LoraConfig
+
+    return LoraConfig(
         r=recipe.r,
         lora_alpha=recipe.alpha,
         lora_dropout=recipe.dropout,
         bias="none",
-        target_modules=rf"(?!.*{TOWER}){ADAPTED}",
+        target_modules=TARGETS,
         modules_to_save=[PROJECTOR],
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
 
 
 def count_values(shapes: Mapping[str, tuple[int, ...]], rank: int) -> int:

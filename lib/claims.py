@@ -48,6 +48,7 @@ class Tolerance(Record):
     """What may count as the same number, and the basis for saying so."""
 
     basis: Literal["printed digits", "binomial", "assumed"] = "printed digits"  # binomial: a share counted over n items
+    whole: float = 1.0  # for basis binomial: the score where every item is right, 100 where scores are in percent
     assumed: float | None = None  # half width in printed units, for basis "assumed" only
     because: str = ""
 
@@ -79,6 +80,8 @@ class Claim(Record):
     over: str = "base"  # the control row an improvement is measured against
     better: Literal["higher", "lower"] = "higher"
     scale: float = 1.0  # our value times this is in printed units (100 for percent)
+    where: dict[str, str] = {}  # columns that a stage adds to its rows, and what they say where the row answers the claim
+    proxy: str = ""  # our score stands in for one that a server gives, and how: shown in every run, never a verdict on the claim
     derive: str | None = None  # a structural fact the kit computes from the facts
     tolerance: Tolerance = Tolerance()
     needs: tuple[str, ...] = ()
@@ -91,6 +94,8 @@ class Claim(Record):
             raise ValueError("`derive` belongs to a structural claim with a printed `value`")
         if self.status == "contradicted" and not self.because:
             raise ValueError("a contradicted claim says `because` what")
+        if self.proxy and not self.needs:
+            raise ValueError("a claim that has only a proxy says what it `needs`")
         return self
 
     @property
@@ -236,9 +241,7 @@ def run_checks(book: ClaimBook) -> list[CheckResult]:
     return [CheckResult(check, consistency.check(check.expression, book.known)) for check in book.checks]
 
 
-def judge_all(
-    book: ClaimBook, scores: Iterable[Score | Mapping], *, profile: str, references: Sequence[Reference] = ()
-) -> list[Verdict]:
+def judge_all(book: ClaimBook, scores: Iterable[Score | Mapping], *, profile: str, references: Sequence[Reference] = ()) -> list[Verdict]:
     """One verdict per claim, in the order of the book; `profile` is that of the run the scores come from."""
     rows = [score if isinstance(score, Score) else _validated(Score, dict(score), "scores") for score in scores]
     twice = [row for row, count in Counter((*score.key, score.model) for score in rows).items() if count > 1]
@@ -248,12 +251,7 @@ def judge_all(
 
 
 def judge(
-    claim: Claim,
-    scores: Sequence[Score],
-    *,
-    profile: str,
-    facts: consistency.Facts | None = None,
-    references: Sequence[Reference] = (),
+    claim: Claim, scores: Sequence[Score], *, profile: str, facts: consistency.Facts | None = None, references: Sequence[Reference] = ()
 ) -> Verdict:
     """The verdict for one claim: from the top, the first rung that applies (design.md section 8)."""
     # What the source cannot bear comes first: no score of ours can confirm a number nobody printed.
@@ -266,8 +264,8 @@ def judge(
     if claim.derive is not None:
         return _judge_digits(claim, consistency.compute(claim.derive, facts or {}), f"computed: {claim.derive}")
     score = _row(claim, scores, claim.model)
+    needed = ", ".join(claim.needs) or f"a {claim.model} score {claim.metric} on {claim.benchmark}"
     if score is None:
-        needed = ", ".join(claim.needs) or f"a {claim.model} score {claim.metric} on {claim.benchmark}"
         return Verdict(claim, NOT_TESTABLE, f"needs {needed}")
     # A diverged run is a failure of the machinery too, hence before the profile is asked.
     if not math.isfinite(score.value):
@@ -279,6 +277,12 @@ def judge(
         raise ConfigError(f"{claim.id}: a score with basis {score.basis!r} cannot answer a {claim.kind} claim; only a run can")
     if profile != "full":
         return Verdict(claim, CODE_PATH_ONLY, _tiny_reason(score, profile, references), score.value * claim.scale)
+    other = _elsewhere(claim, score)
+    if other:
+        return Verdict(claim, NOT_TESTABLE, f"needs {needed}; the score of this run has {other}")
+    if claim.proxy:
+        ours = score.value * claim.scale
+        return Verdict(claim, NOT_TESTABLE, f"needs {needed}; ours, {number(ours)}, is a proxy: {claim.proxy}", ours)
     if claim.kind == "structural":
         return _judge_digits(claim, score.value * claim.scale, "counted in this run")
     if claim.kind == "qualitative":
@@ -289,6 +293,12 @@ def judge(
 def _row(claim: Claim, scores: Sequence[Score], model: str) -> Score | None:
     key = (claim.benchmark, claim.metric, claim.group)
     return next((score for score in scores if score.key == key and score.model == model), None)
+
+
+def _elsewhere(claim: Claim, score: Score) -> str:
+    """The first column in which the row is not the one that the claim is about, and what it says there; empty if there is none."""
+    said = {name: (score.model_extra or {}).get(name) for name in claim.where}
+    return next((f"{name}: {said[name]}" for name, wanted in claim.where.items() if said[name] != wanted), "")
 
 
 def _judge_digits(claim: Claim, value: float, how: str) -> Verdict:
@@ -339,12 +349,14 @@ def _judge_number(claim: Claim, score: Score, scores: Sequence[Score]) -> Verdic
 
 def noise_interval(claim: Claim, score: Score) -> noise.Interval | None:
     """Where the score may lie by chance, in printed units: by seeds, test items, counting, or the declared assumption."""
+    whole = claim.tolerance.whole
     if score.seeds is not None and len(score.seeds) >= 3:
         found = noise.prediction_interval(score.seeds)
     elif score.items:
         found = noise.bootstrap_interval(score.items, seed=0)
-    elif claim.tolerance.basis == "binomial" and score.n is not None and 0 <= score.value <= 1:
-        found = noise.wilson_interval(score.value, score.n)
+    elif claim.tolerance.basis == "binomial" and score.n is not None and 0 <= score.value <= whole:
+        share = noise.wilson_interval(score.value / whole, score.n)
+        found = noise.Interval(share.low * whole, share.high * whole, share.test)
     elif claim.tolerance.assumed is not None:
         width = claim.tolerance.assumed / claim.scale
         found = noise.Interval(score.value - width, score.value + width, f"assumed tolerance ({claim.tolerance.because})")
@@ -375,8 +387,8 @@ def power_line(claim: Claim, score: Score) -> str:
     delta = max(abs(score.value * claim.scale - claim.printed.value), claim.printed.unit) / claim.scale
     if score.seeds is not None and len(score.seeds) >= 3:
         return noise.power_of_seeds(score.seeds, delta)
-    if claim.tolerance.basis == "binomial" and score.n is not None and 0 < score.value < 1:
-        return noise.power_of_items(score.value, score.n, delta)
+    if claim.tolerance.basis == "binomial" and score.n is not None and 0 < score.value < claim.tolerance.whole:
+        return noise.power_of_items(score.value / claim.tolerance.whole, score.n, delta / claim.tolerance.whole)
     return ""
 
 

@@ -41,6 +41,14 @@ class Settings(Section):
         """Stages whose result is a file given by hand instead, such as released weights: they are not run."""
         return {}
 
+    def parent(self) -> Path | None:
+        """The run folder that this run goes on from, where a submission has rounds."""
+        return None
+
+    def following(self, folder: Path) -> tuple[str, ...]:
+        """The overrides, beside this run's own, of the round that follows the finished run in `folder`; none after the last."""
+        return ()
+
 
 @dataclass(frozen=True)
 class StageSettings:

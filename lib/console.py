@@ -29,6 +29,18 @@ def run_with_lines(resolved: Resolved, stages: tuple[str, ...], *, new: bool = F
     return folder
 
 
+def run_rounds(resolved: Resolved, stages: tuple[str, ...], *, new: bool = False, tag: str = "") -> Path:
+    """Run stages, then those of every round that follows by the submission's settings; returns the last round's run folder."""
+    folder = run_with_lines(resolved, stages, new=new, tag=tag)
+    following = resolved.settings.following(folder) if "evaluate" in stages else ()
+    if not following:
+        return folder
+    changed = {part.partition("=")[0] for part in following}
+    kept = [part for part in resolved.overrides if part.partition("=")[0] not in changed]
+    after = config.resolve(resolved.submission, resolved.variant, resolved.profile, [*kept, *following])
+    return run_rounds(after, stages, new=new, tag=tag)
+
+
 def show_event(event: Event) -> None:
     """Print one event; where the output is a terminal, a running stage keeps to one line."""
     left = "" if event.left is None else f", about {spoken(event.left)} left"
@@ -82,12 +94,12 @@ def run_ablations(resolved: Mapping[str, Resolved]) -> list[dict]:
     rows = []
     for name, settings in resolved.items():
         # The unchanged run keeps its own name: it is the one a person made, and goes on with.
-        folder = run_with_lines(settings, paths.STAGES[:-1], tag="" if name == UNCHANGED else name)
+        folder = run_rounds(settings, paths.STAGES[:-1], tag="" if name == UNCHANGED else name)
         rows.append({"ablation": name, "changes": " ".join(settings.overrides), **_main_scores(folder), "run": folder.name})
     return rows
 
 
-def record_reference(submission: str, seeds: list[int], *, run: Callable[[Resolved, tuple[str, ...]], Path] = run_with_lines) -> Path:
+def record_reference(submission: str, seeds: list[int], *, run: Callable[[Resolved, tuple[str, ...]], Path] = run_rounds) -> Path:
     """Run the tiny profile once per seed and write the scores beside the submission's claims as its reference points.
 
     Of a metric that has a value over everything, that value; of one that is only taken by group, all of them. Raises ConfigError for

@@ -1,4 +1,4 @@
-"""What a run takes from outside the chain: the data set and the base weights.
+"""What a run takes from outside the chain: the data set, the base weights, and the run of the round before.
 
 In the tiny profile both are made here, deterministically, on first need, and addressed by what they are made from. In the full
 profile they are the published ones: `data/<submission>/sources.yaml` says where each comes from and where it has to lie.
@@ -12,14 +12,14 @@ import re
 import shutil
 from pathlib import Path
 
-from lib import files, identity, launch, paths, store
+from lib import files, identity, launch, paths, runs, store
 from lib.config import Resolved
 from lib.errors import MissingInput, RecordError
 from lib.launch import Step
 
 logger = logging.getLogger(__name__)
 
-KINDS = ("data", "base")  # what a stage can read beside earlier stages
+KINDS = ("data", "base", "parent")  # what a stage can read beside earlier stages
 MADE = ".made.json"  # written last into a folder of toy data: only then it counts
 
 
@@ -40,9 +40,15 @@ def base_folder(resolved: Resolved) -> Path:
     return paths.data() / "base" / f"{model.base.family}-{key[:12]}"
 
 
+def parent_folder(resolved: Resolved) -> Path | None:
+    """The run folder of the round before, given relative to the checkout or whole; None in a first round."""
+    parent = resolved.settings.parent()
+    return None if parent is None else paths.ROOT / parent
+
+
 def digest(resolved: Resolved, name: str) -> str | None:
-    """The digest of "data" or "base" as it lies on this machine; None while it has to be made or brought first."""
-    return _data_digest(resolved) if name == "data" else _base_digest(resolved)
+    """The digest of one of KINDS as it lies on this machine; None while it has to be made or brought first."""
+    return {"data": _data_digest, "base": _base_digest, "parent": _parent_digest}[name](resolved)
 
 
 def file_digest(path: Path) -> str | None:
@@ -66,6 +72,9 @@ def missing(resolved: Resolved) -> list[str]:
         weights = sources(resolved.submission)["weights"][f"{resolved.settings.model.name}-{resolved.settings.model.pretrained}"]
         target = paths.relative(base_folder(resolved) / weights["file"])
         problems.append(f"weights: {target} ({weights['gib']} GiB; huggingface repository {weights['repository']}, file {weights['file']})")
+    parent = resolved.settings.parent()
+    if parent is not None and _parent_digest(resolved) is None:
+        problems.append(f"run: {parent} (the round before; a finished run folder of {resolved.submission})")
     given = resolved.settings.replaced()
     problems += [f"file: {path} (in place of {stage})" for stage, path in given.items() if not path.exists()]
     return problems
@@ -96,6 +105,17 @@ def _data_digest(resolved: Resolved) -> str | None:
         there = all(folder.is_dir() for folder in folders)
         return files.digest({folder.name: store.digest_tree(folder) for folder in folders}) if there else None
     return store.digest_tree(root) if (root / MADE).is_file() else None
+
+
+def _parent_digest(resolved: Resolved) -> str | None:
+    """Of the identities of all finished stages of the round before; a constant where there is none."""
+    folder = parent_folder(resolved)
+    if folder is None:
+        return files.digest("the first round")
+    if not (folder / runs.RUN_FILE).is_file():
+        return None
+    stages = runs.read(folder)["stages"]
+    return files.digest({name: entry["key"] for name, entry in stages.items() if name != "quick_review" and entry["status"] == "done"})
 
 
 def _write_toy_data(resolved: Resolved) -> None:

@@ -58,13 +58,23 @@ YI_34B = {
     "num_key_value_heads": 8, "rms_norm_eps": 1e-5, "rope_theta": 5e6, "max_position_embeddings": 4096,
     "bos_token_id": 1, "eos_token_id": 7, "pad_token_id": 0,
 }  # fmt: skip
+# Vicuna-7B-v1.5's geometry (dataengine specification, section 3).
+VICUNA_7B = {
+    "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 32, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "max_position_embeddings": 4096,
+    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+}  # fmt: skip
 ARCHITECTURES = {
+    "llava-v1.5-7b": {"vision": CLIP_L_336, "text": VICUNA_7B},
     "llava-v1.6-34b": {"vision": CLIP_L_336, "text": YI_34B},
     "llava-v1.6-34b-12block": {"vision": CLIP_L_336, "text": {**YI_34B, "num_hidden_layers": 72}},
 }
 # The original's vocabulary has no row for pictures (their id is -200), and here it gets none: they take the place of
 # <|endoftext|>, a token of Yi that no chatml_direct conversation holds.
 YI_IMAGE_TOKEN = 2
+# In Vicuna they take the place of the byte 0xFF, which no UTF-8 text holds. llava-hf makes a new row for them, and 63 more, which
+# has no published values and takes a share of every probability; so all 32000 ids keep their embedding, logit and probability.
+VICUNA_IMAGE_TOKEN, VICUNA_IMAGE_PIECE = 258, "<0xFF>"
 
 
 @dataclass(frozen=True)
@@ -209,16 +219,22 @@ def save_preprocessing(bundle: Llava, folder: Path) -> None:
     files.write_json(folder / "preprocessor_config.json", preprocessor)
 
 
-def read_published_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a folder in LLaVA's own layout, made to name an image token and to end answers with <|im_end|>.
+def read_published_tokenizer(
+    folder: Path, *, image_token: int = YI_IMAGE_TOKEN, end: str = "<|im_end|>", **options: object
+) -> PreTrainedTokenizerFast:
+    """The tokenizer of a published folder, made to name an image token and the token that ends answers; padding is <unk>.
 
-    The image token is `<image>` where the vocabulary has it, else YI_IMAGE_TOKEN. Raises WeightsError where there is no tokenizer.
+    The image token is `<image>` where the vocabulary has it, else `image_token`. `options` go over those of the folder, as legacy=False.
+    Raises WeightsError where there is no tokenizer, or one without these tokens.
     """
     try:
         plain = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        token = IMAGE if IMAGE in plain.get_vocab() else plain.convert_ids_to_tokens(YI_IMAGE_TOKEN)
-        named = {"extra_special_tokens": {"image_token": token}, "eos_token": "<|im_end|>", "pad_token": plain.unk_token}
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, **named)
+        token = IMAGE if IMAGE in plain.get_vocab() else plain.convert_ids_to_tokens(image_token)
+        # NOTE: without its vocabulary's file transformers makes a tokenizer of three tokens, and says nothing.
+        if token is None or end not in plain.get_vocab():
+            raise WeightsError(f"{folder}: a tokenizer of {len(plain)} tokens, without {end} or the id {image_token}; copy its files again")
+        named = {"extra_special_tokens": {"image_token": token}, "eos_token": end, "pad_token": plain.unk_token}
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, **named, **options)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{folder}: no tokenizer that can be read ({str(error).splitlines()[0]}); copy its files again") from error
 

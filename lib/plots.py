@@ -308,8 +308,10 @@ def scores_with_controls(scores: Sequence[Mapping], bands: Mapping[str, tuple[fl
     """Every score of the fine-tuned model with its controls (base, shuffled, ...) on one line.
 
     `scores` are rows of metrics.json; `bands` holds reference intervals by "benchmark metric group", drawn behind the points.
-    Scores that go beyond an axis from 0 to 1 for any model, such as ranks and losses, are left to the table.
+    Rows of the unit percent are drawn as shares. Scores that go beyond an axis from 0 to 1 for any model, such as ranks and losses, are
+    left to the table.
     """
+    scores = [{**row, "value": row["value"] / 100 if row.get("unit") == "percent" else row["value"]} for row in scores]
     beyond = {(row["benchmark"], row["metric"]) for row in scores if not 0 <= row["value"] <= 1}
     scores = [row for row in scores if (row["benchmark"], row["metric"]) not in beyond]
     if not scores:

@@ -22,13 +22,13 @@ def plans(submissions: str, variant: str, profile: str, overrides: str) -> list[
 
 
 def run(submissions: str, variant: str, profile: str, overrides: str) -> list[Path]:
-    """Run the submissions one after the other and return their run folders. Raises MissingInput before anything starts."""
+    """Run the submissions one after the other, all rounds of each, and return the run folders of the last. Raises MissingInput before anything starts."""
     chosen = _resolved(submissions, variant, profile, overrides)
     for resolved in chosen:
         absent = inputs.missing(resolved)
         if absent:
             raise MissingInput(f"{resolved.submission}: {absent[0]} is missing ({len(absent)} in all); the plan above lists them")
-    return [console.run_with_lines(resolved, paths.STAGES) for resolved in chosen]
+    return [console.run_rounds(resolved, paths.STAGES) for resolved in chosen]
 
 
 def _resolved(submissions: str, variant: str, profile: str, overrides: str) -> list[Resolved]:

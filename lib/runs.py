@@ -26,8 +26,8 @@ NAME = re.compile(r"\d{8}-\d{6}_[a-z]+_[A-Za-z0-9.-]+")
 class Run:
     """What a stage's verbs get beside the settings: where to read, where to write, what to count.
 
-    `out` is this stage's own folder; `data` the root of the data set; `base` the folder of the base weights (None where the stage
-    does not read them); `folder` the run folder a person opens.
+    `out` is this stage's own folder; `data` the root of the data set, `base` the folder of the base weights, `parent` the run folder of
+    the round before (None where the stage does not read them, or there is none); `folder` the run folder a person opens.
     """
 
     submission: str
@@ -39,6 +39,7 @@ class Run:
     stages: Mapping[str, Path]
     data: Path | None = None
     base: Path | None = None
+    parent: Path | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 
     def of(self, stage: str) -> Path:
@@ -52,22 +53,22 @@ class Run:
         self.dropped[reason] = self.dropped.get(reason, 0) + count
 
 
-def create(resolved: Resolved, *, tag: str = "", parent: str = "") -> Path:
+def create(resolved: Resolved, *, tag: str = "") -> Path:
     """Make a new run folder with its run.json and config.yaml. Raises ConfigError for a tag that does not fit a folder's name."""
     tag = tag or default_tag(resolved)
     now = datetime.datetime.now()
     stem = f"{now:%Y%m%d-%H%M%S}_{resolved.profile}_{tag}"
     if not NAME.fullmatch(stem):
         raise ConfigError(f"tag {tag!r} cannot be part of a folder's name; use letters, digits, dots and hyphens")
-    parent_folder = paths.log() / resolved.submission
-    folder = parent_folder / stem
-    parent_folder.mkdir(parents=True, exist_ok=True)
+    home = paths.log() / resolved.submission
+    folder = home / stem
+    home.mkdir(parents=True, exist_ok=True)
     for number in range(2, 100):
         try:
             folder.mkdir()
             break
         except FileExistsError:
-            folder = parent_folder / f"{stem}-{number}"
+            folder = home / f"{stem}-{number}"
     git = runtime.git_state(paths.ROOT)
     if git["diff"]:
         files.write_text(folder / "changes.diff", git["diff"])
@@ -83,7 +84,7 @@ def create(resolved: Resolved, *, tag: str = "", parent: str = "") -> Path:
         "uncommitted_changes": bool(git["diff"]),
         "host": socket.gethostname(),
         "hardware": runtime.hardware(),
-        "parent": parent,
+        "parent": str(resolved.settings.parent() or ""),
         "stages": {},
     }
     files.write_json(folder / RUN_FILE, content)

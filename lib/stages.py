@@ -73,6 +73,7 @@ def begin(
         stages={name: chained[name].place for name in link.reads if name in chained},
         data=inputs.data_root(resolved) if "data" in link.reads else None,
         base=inputs.base_folder(resolved) if "base" in link.reads else None,
+        parent=inputs.parent_folder(resolved) if "parent" in link.reads else None,
     )
     if out == link.place:  # a repetition leaves the first result where it is
         runs.detach(folder, stage)

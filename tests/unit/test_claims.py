@@ -104,6 +104,15 @@ def test_percent_claims_are_compared_in_percent():
     assert verdict.reason.endswith("n = 10,000 items: 39.5417 to 41.4656")
 
 
+def test_a_share_in_percent_has_the_noise_of_its_share():
+    percent = claim(value="40.9", tolerance={"basis": "binomial", "whole": 100})
+    verdict = judge(percent, [score(40.5), score(20.0, model="base")], profile="full")
+    assert verdict.word == "WITHIN NOISE"
+    assert verdict.reason == "ours 40.5, published 40.9; binomial 95 % interval over n = 10,000 items: 39.5417 to 41.4656"
+    assert verdict.power == "10,000 items tell 0.0194 apart; telling 0.004 takes 236,423"
+    assert judge(claim(value="40.9"), [score(40.5)], profile="full").reason.endswith("no noise model (give n, per-item values or seeds)")
+
+
 @given(st.floats(0, 1), st.sampled_from(["tiny", "quick", "small", "FULL"]))
 def test_no_score_of_a_profile_other_than_full_is_ever_green(value, profile):
     assert word(claim(), score(value), profile=profile) == "CODE PATH ONLY"
@@ -179,6 +188,37 @@ def test_a_qualitative_finding_earns_direction_only_at_most():
     assert word(helps, score(0.5), score(0.495, model="no_padding")) == "NOT REPRODUCED"
     assert judge(helps, [score(0.5)], profile="full").reason == "needs a score of no_padding to compare with"
     assert word(helps, score(0.5, n=None), score(0.4, model="no_padding")) == "NOT TESTABLE HERE"
+
+
+SERVER = {"proxy": "circular accuracy on the answers of dev", "needs": ["the evaluation server"], "scale": 100.0, "value": "40.94"}
+
+
+def test_a_proxy_is_shown_and_never_confirms():
+    verdict = judge(claim(**SERVER), [score(0.4094)], profile="full")
+    assert (verdict.word, verdict.measured) == ("NOT TESTABLE HERE", pytest.approx(40.94))
+    assert verdict.reason == "needs the evaluation server; ours, 40.94, is a proxy: circular accuracy on the answers of dev"
+    assert judge(claim(**SERVER), [], profile="full").reason == "needs the evaluation server"
+    assert word(claim(**SERVER), score(0.4094), profile="tiny") == "CODE PATH ONLY"
+
+
+@given(st.floats(0, 1), st.sampled_from(["number", "qualitative", "structural"]), st.sampled_from(["tiny", "full"]))
+def test_no_value_of_a_proxy_is_ever_green(value, kind, profile):
+    assert word(claim(**SERVER, kind=kind), score(value), score(0.1, model="base"), profile=profile) not in ladder.GREEN
+
+
+def test_a_row_answers_a_claim_only_where_its_columns_say_what_the_claim_says():
+    with_records = claim(where={"records": "published"})
+    assert word(with_records, score(0.4094, records="published")) == "REPRODUCED"
+    verdict = judge(with_records, [score(0.4094, records="none")], profile="full")
+    assert (verdict.word, verdict.measured) == ("NOT TESTABLE HERE", None)
+    assert verdict.reason == "needs the data set, a GPU; the score of this run has records: none"
+    assert word(with_records, score(0.4094)) == "NOT TESTABLE HERE"
+    assert word(with_records, score(0.4094, records="none"), profile="tiny") == "CODE PATH ONLY"
+
+
+def test_what_is_compared_with_may_come_from_elsewhere():
+    helps = claim(**QUALITATIVE, where={"records": "published"})
+    assert word(helps, score(0.5, records="published"), score(0.4, model="no_padding", records="none")) == "DIRECTION ONLY"
 
 
 # Negative controls: what has been broken on purpose must turn the verdict.
@@ -278,6 +318,7 @@ def test_a_book_is_read_judged_and_checked(tmp_path):
         ("kind: structural", "kind: number", "claims.0: a number that can be tested needs `value`, `benchmark` and `metric`"),
         ("kind: structural", "kind: context", "claims.0: `derive` belongs to a structural claim with a printed `value`"),
         ("status: confirmed", "status: contradicted", "claims.0: a contradicted claim says `because` what"),
+        ("derive: b}", "derive: b, proxy: p}", "claims.0: a claim that has only a proxy says what it `needs`"),
         ("id: sum", "id: one", "ClaimBook: the id 'one' is used twice"),
         (
             'a: {value: "2",',

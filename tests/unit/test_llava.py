@@ -12,9 +12,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.quantizers.quantizers_utils import should_convert_module
 
-from lib import llava
+from lib import adapters, llava
 from lib.errors import ConfigError, DataError, DiskFull, KitError, MissingInput, WeightsError
-from lib.llava import ARCHITECTURES, PAD_COLOUR, YI_IMAGE_TOKEN, Llava, build, configure, load, pixel_values, prepare, save
+from lib.llava import (
+    ARCHITECTURES,
+    PAD_COLOUR,
+    VICUNA_IMAGE_TOKEN,
+    YI_IMAGE_TOKEN,
+    Llava,
+    build,
+    configure,
+    load,
+    pixel_values,
+    prepare,
+    save,
+)
 from tests.tiny_llava import TEXT, VISION, build_bundle
 
 SMALL = {"vision": VISION, "text": {**TEXT, "vocab_size": 40}}
@@ -62,6 +74,17 @@ def test_the_published_language_models_have_their_published_size(name: str, para
     assert sum(value.numel() for value in [*model.model.language_model.parameters(), *model.lm_head.parameters()]) == parameters
     assert {sum(value.numel() for value in layer.parameters()) for layer in layers} == {557_856_768}
     assert model.lm_head.weight.numel() == 458_752_000
+    assert model.config.image_seq_length == 576
+
+
+def test_llava_1_5_has_the_published_size_and_so_have_its_adapters_and_projector():
+    with torch.device("meta"):
+        model = build(ARCHITECTURES["llava-v1.5-7b"], VICUNA_IMAGE_TOKEN, seed=0)
+    shapes = {name: tuple(value.shape) for name, value in model.named_parameters()}
+    parts = (model.model.language_model, model.lm_head, model.model.multi_modal_projector)
+    language, head, projector = (sum(value.numel() for value in part.parameters()) for part in parts)
+    assert language + head == 6_738_415_616  # LLaMA-7B
+    assert (projector, adapters.count_values(shapes, 128)) == (20_979_712, 319_815_680)
     assert model.config.image_seq_length == 576
 
 

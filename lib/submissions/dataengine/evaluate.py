@@ -1,0 +1,193 @@
+"""06 of dataengine: the scores of every benchmark, the files for its server, and what the next round starts from.
+
+For the next round: A-OKVQA's results by type, the bad cases and the weights, in the published files (specs/dataengine.md, section 2.1).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lib import files
+from lib.config import StageSettings
+from lib.runs import Run
+from lib.submissions.dataengine import benchmarks, data_prep, infer, scoring, uploads, weights
+from lib.submissions.dataengine.infer import MODELS
+from lib.submissions.dataengine.question_types import group_by_type
+from lib.submissions.dataengine.scoring import Answers
+
+READS = ("data", "data_prep", "infer")
+SETTINGS = ("infer", "data_prep", "augmentation")
+
+METRICS, REFERENCES = "metrics.json", "references"
+RESULTS, BAD_CASES, WEIGHTS = "evaluation/aokvqa_eval.json", "bad_case_aokvqa_classified.json", "weight.json"
+TABLE = (
+    ("seed", "accuracy"), ("mmbench", "circular_accuracy"), ("mme", "perception"), ("mme", "cognition"), ("mme", "total"),
+    ("gqa", "accuracy"), ("vqav2_val", "vqa_accuracy"), ("scienceqa", "accuracy"), ("scienceqa", "image_accuracy"),
+)  # fmt: skip
+ROWS = {"base": "the base weights", "baseline": "the round before", "finetuned": "this run"}
+
+References = dict[str, Any]
+
+
+def read_references(cfg: StageSettings, run: Run) -> References:
+    """Benchmark -> its published annotations; A-OKVQA's questions with the types that 01 found."""
+    found = {name: benchmarks.read_references(run.data, name) for name in cfg.infer.benchmarks if name != "aokvqa"}
+    return found | ({"aokvqa": data_prep.read_typed(run.of("data_prep"))} if "aokvqa" in cfg.infer.benchmarks else {})
+
+
+def count_references(references: References) -> list[dict]:
+    """Per benchmark: who scores it, and how many entries its annotations have."""
+    rows = []
+    for name, content in references.items():
+        entries = content.get("questions", content.get("data", content)) if isinstance(content, dict) else content
+        by = "a server" if name in scoring.UPLOADED else "a judge" if name in scoring.JUDGED else "the kit"
+        rows.append({"benchmark": name, "entries": len(entries), "scored by": by})
+    return rows
+
+
+def show_reference(references: References) -> dict:
+    """The first question of the first benchmark."""
+    name, content = next(iter(references.items()))
+    entries = content.get("questions", content) if isinstance(content, dict) else content
+    first = entries[0] if isinstance(entries, list) else next(iter(entries.items()))
+    return {"benchmark": name, "first": first}
+
+
+def main_scores(scores: Sequence[dict]) -> list[dict]:
+    """What the README's table has, and the pairing of SEED-Bench's answers with other questions of their type."""
+    wanted = {place for place in TABLE if place[0] != "mme"}
+    return [row for row in scores if row["group"] == "all" and (row["benchmark"], row["metric"]) in wanted]
+
+
+def group_scores(scores: Sequence[dict]) -> list[dict]:
+    """SEED-Bench and the validation questions by type, both models."""
+    wanted = {("seed", "accuracy"), ("aokvqa", "error")}
+    return [row for row in scores if row["group"] != "all" and (row["benchmark"], row["metric"]) in wanted and row["model"] in MODELS]
+
+
+def read_predictions(run: Run) -> dict[str, dict[str, list[dict]]]:
+    """Model -> benchmark -> the lines of its answer file, as 05 wrote them."""
+    return _read_predictions(run.of("infer"))
+
+
+def score(predictions: dict[str, dict[str, list[dict]]], references: References, cfg: StageSettings) -> list[dict]:
+    """The rows of every benchmark and model (lib.submissions.dataengine.scoring), and of SEED-Bench's control."""
+    rows = []
+    for model, answers in predictions.items():
+        for name, lines in answers.items():
+            rows += scoring.score(name, references[name], Answers(model, lines), aokvqa=cfg.evaluate.quirks.aokvqa)
+    if "seed" in references:
+        swapped = scoring.rotated(references["seed"], Answers("finetuned", predictions["finetuned"]["seed"]))
+        rows += scoring.score("seed", references["seed"], swapped, aokvqa=cfg.evaluate.quirks.aokvqa)
+    # Which records the trained model has seen says which row of the README's table it can be held against.
+    return [row | ({"records": cfg.augmentation.source} if row["model"] == "finetuned" else {}) for row in rows]
+
+
+def measure_scores(run: Run) -> list[dict]:
+    """The validation measures that 05 took, as rows like those of `score`."""
+    return _measure_rows(files.read_json(run.of("infer") / infer.MEASURES))
+
+
+def data_scores(run: Run) -> list[dict]:
+    """What claims about the data are answered by: samples of the mix, and questions of each benchmark."""
+    report = files.read_json(run.of("data_prep") / data_prep.REPORT)
+    return [scoring.row("data", name, "all", "finetuned", float(count), max(1, count)) for name, count in report["counts"].items()]
+
+
+def write_scores(scores: list[dict], references: References, run: Run) -> list[str]:
+    """Write metrics.json and the annotations, so that the scores can be computed again from what a run keeps."""
+    files.write_json(run.out / METRICS, {"scores": scores})
+    for name, content in references.items():
+        files.write_text(run.out / REFERENCES / f"{name}.json", json.dumps(content, ensure_ascii=False) + "\n")
+    return [METRICS, *(f"{REFERENCES}/{name}.json" for name in references)]
+
+
+def write_submission(predictions: dict[str, dict[str, list[dict]]], cfg: StageSettings, run: Run) -> list[dict]:
+    """Write what servers and official tools take, and what the next round reads; returns the files by benchmark."""
+    rows = []
+    references = _read_references(run.out)
+    for name, lines in predictions["finetuned"].items():
+        written = uploads.write(name, references[name], lines, run.out)
+        rows += [{"benchmark": name, "file": str(path.relative_to(run.out))} for path in written]
+    if "aokvqa" in references:
+        results = scoring.typed_results(references["aokvqa"], Answers("finetuned", predictions["finetuned"]["aokvqa"]))
+        weighed = weights.weigh(weights.count_errors(results), rule="errors", smoothing=0.0, minimum=0)
+        contents = {RESULTS: results, BAD_CASES: group_by_type(one for own in weights.bad_cases(results).values() for one in own)}
+        for name, content in (contents | {WEIGHTS: weighed}).items():
+            files.write_json(run.out / name, content)
+            rows.append({"benchmark": "aokvqa", "file": name})
+    return rows
+
+
+def rescore(folder: Path, cfg: StageSettings) -> list[dict]:
+    """The scores computed again from the answers and annotations in a run folder: what `verify` compares with metrics.json."""
+    measures = _measure_rows(files.read_json(folder / "05-infer" / infer.MEASURES))
+    return score(_read_predictions(folder / "05-infer"), _read_references(folder / "06-evaluate"), cfg) + measures
+
+
+def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
+    """The table of the README's main result, SEED-Bench by type, and the weights of the next round."""
+    from lib import show
+
+    scores = files.read_json(run.out / METRICS)["scores"]
+    found = {(row["benchmark"], row["metric"], row["group"], row["model"]): row for row in scores}
+    models = {row["model"] for row in scores}
+    before = next(model for model in ("baseline", "base") if model in models)
+    table = [_table_row(model, ROWS[model], found) for model in (before, "finetuned")]
+    table.append({"model": "difference", **{name: _difference(table, name) for name in table[0] if name != "model"}})
+    types = [name for benchmark, _, name, model in found if benchmark == "seed" and model == "finetuned" and name != "all"]
+    by_type = [_type_row(name, before, found) for name in types]
+    sections = [
+        ("The README's main result in its layout; mmbench and vqav2_val are proxies of what servers measure:", show.table(table)),
+        ("SEED-Bench by type, percent with the binomial standard error:", show.table(by_type)),
+    ]
+    if (run.out / WEIGHTS).is_file():
+        weighed = [{"type": name, "weight": value} for name, value in files.read_json(run.out / WEIGHTS).items()]
+        sections.append(("By what the next round draws its types, the share of wrong answers:", show.table(weighed)))
+    return sections
+
+
+def _table_row(model: str, title: str, found: Mapping[tuple, dict]) -> dict:
+    """One row of the README's table."""
+    known = {f"{benchmark} {metric}": found.get((benchmark, metric, "all", model)) for benchmark, metric in TABLE}
+    return {"model": title, **{name: None if row is None else row["value"] for name, row in known.items()}}
+
+
+def _difference(table: Sequence[dict], name: str) -> float | None:
+    before, after = (row[name] for row in table[:2])
+    return None if before is None or after is None else after - before
+
+
+def _type_row(name: str, model: str, found: Mapping[tuple, dict]) -> dict:
+    before, after = (found["seed", "accuracy", name, one] for one in (model, "finetuned"))
+    return {
+        "type": name,
+        "questions": after["n"],
+        "before": before["value"],
+        "after": after["value"],
+        "standard error": after["standard_error"],
+        "difference": after["value"] - before["value"],
+    }
+
+
+def _read_predictions(folder: Path) -> dict[str, dict[str, list[dict]]]:
+    names = {model: sorted(folder.glob(f"*-{model}.jsonl")) for model in MODELS}
+    return {
+        model: {path.name.removesuffix(f"-{model}.jsonl"): files.read_jsonl(path) for path in found}
+        for model, found in names.items()
+        if found
+    }
+
+
+def _read_references(folder: Path) -> References:
+    return {path.stem: files.read_json(path) for path in sorted((folder / REFERENCES).glob("*.json"))}
+
+
+def _measure_rows(measures: Mapping[str, Mapping[str, float]]) -> list[dict]:
+    return [
+        scoring.row("val", f"answer {metric}", "all", model, value, int(values["tokens"]))
+        for model, values in measures.items()
+        for metric, value in values.items()
+        if metric != "tokens"
+    ]

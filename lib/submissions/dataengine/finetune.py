@@ -1,0 +1,210 @@
+"""04 of dataengine: adapters on the language model and a projector that learns at its own rate (specs/dataengine.md section 4)."""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lib import adapters, conversation, files, journal, launch, runtime, shards
+from lib.config import StageSettings
+from lib.conversation import IMAGE, Turn
+from lib.curves import RunCurves
+from lib.errors import ConfigError
+from lib.launch import Step
+from lib.runs import Run
+from lib.submissions.dataengine import augmentation, benchmarks, data_prep, wording
+
+READS = ("base", "data", "data_prep", "augmentation", "block_expansion")
+SETTINGS = ("model", "data_prep")
+
+PROGRAM = "lib.training"
+TEMPLATE, PLAIN = "vicuna_v1", "plain"
+RESIZE = "pad"
+TRAIN, VAL = "train.jsonl", "val.jsonl"
+SCHEDULE_POINTS = 400
+VALIDATED = 64  # questions
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The samples that are trained on, and what they make of the schedule."""
+
+    samples: tuple[dict, ...]
+    steps_per_epoch: int
+    steps: int
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.samples[index]
+
+
+def build_dataset(cfg: StageSettings, run: Run) -> Trained:
+    """The mix that 02 merged. Raises ConfigError if it does not fill one step."""
+    samples, recipe = augmentation.read_merged(run.of("augmentation")), cfg.finetune
+    if recipe.method == "projector":
+        samples = [sample for sample in samples if "image" in sample]  # a caption each
+    per_step = recipe.batch_size * recipe.accumulation * recipe.processes
+    if len(samples) < per_step:
+        raise ConfigError(f"finetune.batch_size: {per_step} samples a step, there are {len(samples)}; make the batch smaller")
+    per_epoch = math.ceil(len(samples) / per_step)
+    return Trained(tuple(samples), per_epoch, per_epoch * recipe.epochs)
+
+
+def count_samples(dataset: Trained) -> dict:
+    """Samples, generated and text-only ones among them, steps per epoch and in all."""
+    generated = sum(str(sample["id"]).startswith("engine_") for sample in dataset.samples)
+    bare = sum("image" not in sample for sample in dataset.samples)
+    counts = {"samples": len(dataset), "generated": generated, "text only": bare}
+    return {**counts, "steps per epoch": dataset.steps_per_epoch, "steps": dataset.steps}
+
+
+def show_sample(dataset: Trained, index: int, cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
+    """One sample: the text as the model reads it, with what is trained in it marked, and its picture."""
+    from lib import llava, plots, show
+
+    sample = to_sample(dataset[index], cfg)
+    rendered = conversation.render(sample.turns, conversation.TEMPLATES[template(cfg)])
+    trained = " … ".join(rendered.text[start:end] for start, end in rendered.answers)
+    text = ("The whole text, the picture at <image>, and the part of it that is trained:", {"text": rendered.text, "trained": trained})
+    pictures = [llava.pad_to_square(llava.read_picture(run.data / path)) for path in sample.pictures]
+    shown = [("What the model sees:", plots.picture_grid(pictures, list(sample.pictures), columns=2))] if pictures else []
+    return [(text[0], show.record(text[1])), *shown]
+
+
+def find_odd(dataset: Trained) -> int:
+    """The index of the first sample without a picture, or of the longest."""
+    bare = [index for index, sample in enumerate(dataset.samples) if "image" not in sample]
+    return bare[0] if bare else max(range(len(dataset)), key=lambda index: len(dataset[index]["conversations"]))
+
+
+def build_model(cfg: StageSettings, run: Run) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight by name, from the headers of the starting weights: none is loaded into this kernel."""
+    return {name: stored.shape for shard in shards.read_shards(run.base) for name, stored in shard.items()}
+
+
+def trainable(model: dict[str, tuple[int, ...]], cfg: StageSettings) -> list[dict]:
+    """Per part of the model: parameters, and how many of them train; adapters stand in a row of their own."""
+    recipe = cfg.finetune
+    parts = {"picture tower": 0, "projector": 0, "language model": 0}
+    for name, shape in model.items():
+        part = "picture tower" if adapters.TOWER in name else "projector" if adapters.PROJECTOR in name else "language model"
+        parts[part] += math.prod(shape)
+    trained = {"lora": ("projector",), "projector": ("projector",), "full": ("projector", "language model")}[recipe.method]
+    rows = [{"part": part, "parameters": count, "trained": count if part in trained else 0} for part, count in parts.items()]
+    if recipe.method == "lora":
+        values = adapters.count_values(model, recipe.lora.r)
+        rows.append({"part": f"adapters of rank {recipe.lora.r}", "parameters": values, "trained": values})
+    return [*rows, {"part": "all", **{name: sum(row[name] for row in rows) for name in ("parameters", "trained")}}]
+
+
+def guessing_loss(cfg: StageSettings) -> float:
+    """The loss (nats) of guessing every token of the vocabulary alike: ln V."""
+    from lib import llava
+
+    architecture = cfg.model.architecture or llava.ARCHITECTURES[cfg.model.name]
+    return math.log(architecture["text"]["vocab_size"])
+
+
+def planned_schedule(dataset: Trained, cfg: StageSettings) -> list[tuple[int, float]]:
+    """(step, learning rate) over the whole training, thinned for drawing: a linear warm-up, then half a cosine."""
+    recipe = cfg.finetune
+    warmup = math.ceil(recipe.warmup_ratio * dataset.steps)
+    stride = max(1, dataset.steps // SCHEDULE_POINTS)
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return recipe.lr * step / warmup
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, dataset.steps - warmup)))
+
+    return [(step, rate(step)) for step in range(0, dataset.steps + 1, stride)]
+
+
+def train(dataset: Trained, cfg: StageSettings, run: Run) -> RunCurves:
+    """Train in a child process (torchrun with more than one); what an earlier attempt left is continued.
+
+    Returns the curves of its journal. Raises StageFailed with the end of its log.
+    """
+    files.write_jsonl(run.out / TRAIN, (asdict(to_sample(sample, cfg)) for sample in dataset.samples))
+    files.write_jsonl(run.out / VAL, (asdict(to_sample(sample, cfg)) for sample in validation_samples(run)))
+    plan = run.out / "checkpoints" / "plan.json"
+    files.write_json(plan, training_plan(cfg, run))
+    command = launch.command(PROGRAM, [str(plan)], processes=cfg.finetune.processes)
+    launch.run(command, run.out / "train.log", watch=lambda: watch(run.out), label="training")
+    return journal.curves(run.out)
+
+
+def watch(out: Path) -> Step | None:
+    """The newest step of the journal with its loss, rate and pace."""
+    row = journal.last_step(out)
+    if row is None:
+        return None
+    return Step(row["step"], row["of"], f"loss {row['loss']:.3f} | lr {row['lr']:.1e} | {row['samples_per_second']:.1f} samples/s")
+
+
+def validation_rows(training: RunCurves) -> list[dict]:
+    """One row per validation: epochs done, loss per token on held-out questions."""
+    return [{"epochs": round(found.epoch, 2), **found.metrics} for found in training.validations]
+
+
+def training_plan(cfg: StageSettings, run: Run) -> dict:
+    """The plan of `lib.training`: the recipe of the settings, and where things lie."""
+    return {
+        **cfg.finetune.model_dump(mode="json"),
+        "out": str(run.out),
+        "model": str(run.base),
+        "train": str(run.out / TRAIN),
+        "val": str(run.out / VAL),
+        "media_root": str(run.data),
+        "template": template(cfg),
+        "resize": RESIZE,
+        "new_blocks": 0,
+        "seed": cfg.seed,
+        "workers": cfg.machine.workers,
+        "device": runtime.accelerator(),
+    }
+
+
+def template(cfg: StageSettings) -> str:
+    """The chat template: LLaVA-1.5's own or, for a projector alone, pictures and captions without any words between."""
+    return PLAIN if cfg.finetune.method == "projector" else TEMPLATE
+
+
+def validation_samples(run: Run) -> list[dict]:
+    """The first validation questions, spread over the types, as samples that ask for a word."""
+    typed = data_prep.read_typed(run.of("data_prep"))
+    chosen = typed[:: max(1, len(typed) // VALIDATED)][:VALIDATED]
+    return [
+        {
+            "id": sample["question_id"],
+            "image": benchmarks.AOKVQA_IMAGE.format(sample["image_id"]),
+            "conversations": [
+                {"from": "human", "value": f"{IMAGE}\n{wording.by_word(sample['question'])}"},
+                {"from": "gpt", "value": sample["choices"][sample["correct_choice_idx"]]},
+            ],
+        }
+        for sample in chosen
+    ]
+
+
+def to_sample(sample: dict, cfg: StageSettings) -> conversation.Sample:
+    """A sample of the mix as the shared trainer takes it; for a projector alone the picture and the last answer."""
+    turns = conversation.read_turns(sample["conversations"], where=f"sample {sample['id']}")
+    if cfg.finetune.method == "projector":
+        turns = (Turn("user", IMAGE), turns[-1])
+    return conversation.Sample(str(sample["id"]), turns, (sample["image"],) if "image" in sample else ())
+
+
+def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
+    """Speed, memory and gradient over the training."""
+    from lib import show
+
+    rows = [row for row in journal.read(run.out) if row["kind"] == "train"]
+    names = ("step", "loss", "lr", "grad_norm", "samples_per_second", "memory_mib")
+    chosen = rows[:: max(1, len(rows) // 8)]
+    return [
+        (
+            "Some logged steps: loss (nats), gradient norm, speed, peak memory (MiB):",
+            show.table([{n: row[n] for n in names} for row in chosen]),
+        )
+    ]

@@ -1,0 +1,171 @@
+"""The settings of dataengine: what each means, its unit and what it may be. Values and their sources stand in config.yaml."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lib import config, paths
+from lib.config import Quirk, Section
+from lib.errors import ConfigError
+from lib.training_plan import Recipe
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+class Toy(Section):
+    """Sizes of the toy data; the fields are those of `toy.ToySizes`."""
+
+    mix: Positive
+    texts: Count
+    pool: Positive
+    val: Positive
+    test: Positive
+    bench: Positive
+
+
+class Data(Section):
+    """Which data: the published ones under data/dataengine, laid out as playground/data, or toy data made on the spot."""
+
+    source: Literal["published", "toy"]
+    toy: Toy | None
+
+
+class Base(Section):
+    """How the tiny base weights are trained; their seed is fixed, as published weights are fixed."""
+
+    family: ClassVar[str] = "llava"
+    program: ClassVar[str] = "lib.base_llava"
+
+    lessons: Literal["snapshots"]
+    seed: Count
+    scenes: Positive
+    tower_steps: Positive
+    base_steps: Positive
+    batch: Positive
+    tower_lr: Rate
+    base_lr: Rate
+
+
+class Model(Section):
+    """The LLaVA model and the weights that the run starts from."""
+
+    name: str
+    pretrained: str
+    parameters: Positive | None  # for the plan's estimate of memory; None in tiny
+    architecture: dict | None  # {"vision": CLIPVisionConfig, "text": LlamaConfig}, for a model made here
+    base: Base | None
+
+
+class Rounds(Section):
+    """Where in the loop a run stands: its number from 0, the last number, and the run of the round before."""
+
+    number: Count
+    last: Count
+    parent: Path | None
+
+
+class DataPrep(Section):
+    """The base mix, and who sorts the validation questions into which types."""
+
+    types: Literal["seed", "aokvqa"]  # the nine of SEED-Bench, or the eighteen of the engine's first version
+    service: Literal["offline", "endpoint"]
+    language_model: str
+
+
+class AugmentationQuirks(Section):
+    """Defects of the published reading of replies, listed in `replies`."""
+
+    replies: Quirk
+
+
+class Augmentation(Section):
+    """Which records join the base mix: none, the published ones, or those that the engine generates after the round before."""
+
+    source: Literal["none", "published", "engine"]
+    view: Literal["mc", "mcp", "da", "short", "mixed"]
+    queries: Positive  # accepted ones per round
+    top_k: Positive  # neighbours to choose from
+    embedding: Literal["ViT-B-32", "tower"]  # whose picture features tell neighbours: OpenAI's CLIP, or the model's own picture tower
+    weights: Literal["errors", "equal"]
+    smoothing: Weight
+    minimum: Count
+    service: Literal["offline", "endpoint"]  # who writes
+    language_model: str
+    quirks: AugmentationQuirks
+
+
+class Infer(Section):
+    """Answering the benchmarks."""
+
+    checkpoint: Path | None  # released weights, a folder, in place of 04's result
+    benchmarks: Annotated[list[str], Field(min_length=1)]
+    answers: Literal["generated", "chosen"]  # of multiple choice: free text, or the likeliest option
+    precision: Literal["nf4", "bf16", "fp32"]
+    max_new_tokens: Positive | None  # None: that of each benchmark's published driver
+    tries: Positive
+
+
+class EvaluateQuirks(Section):
+    """Defect of the published scorer: choices that are never lower-cased."""
+
+    aokvqa: Quirk
+
+
+class Evaluate(Section):
+    """The scores of each benchmark."""
+
+    quirks: EvaluateQuirks
+
+
+class Machine(Section):
+    """What changes the speed and not the result."""
+
+    workers: Count
+    batch: Positive  # questions per step of inference
+    shards: Positive  # processes that share the questions
+    requests: Positive  # to the outside language model at once
+    timeout: Rate  # seconds until a request counts as lost
+
+
+class Settings(config.Settings):
+    """All sections of dataengine."""
+
+    data: Data
+    model: Model
+    rounds: Rounds
+    data_prep: DataPrep
+    augmentation: Augmentation
+    finetune: Recipe
+    infer: Infer
+    evaluate: Evaluate
+    machine: Machine
+
+    @model_validator(mode="after")
+    def _engine_has_a_parent(self) -> Self:
+        """Refuse to generate after no round, and to train blocks, of which this paper has none."""
+        if self.augmentation.source == "engine" and self.rounds.parent is None:
+            raise ConfigError(
+                "augmentation.source is engine, which reads the bad cases of an earlier round, and rounds.parent names none; "
+                "give its run folder, or run the rounds from the first with rounds.last=1"
+            )
+        if self.finetune.method == "blocks":
+            raise ConfigError("finetune.method is blocks, and dataengine inserts none; it is lora, full or projector")
+        return self
+
+    def replaced(self) -> dict[str, Path]:
+        """Released weights stand for the result of 04."""
+        return {} if self.infer.checkpoint is None else {"finetune": self.infer.checkpoint}
+
+    def parent(self) -> Path | None:
+        """The run folder of the round before."""
+        return self.rounds.parent
+
+    def following(self, folder: Path) -> tuple[str, ...]:
+        """The overrides of the round that follows the finished run in `folder`; none after the last."""
+        if self.rounds.number >= self.rounds.last:
+            return ()
+        return (f"rounds.number={self.rounds.number + 1}", f"rounds.parent={paths.relative(folder)}", "augmentation.source=engine")
