@@ -177,7 +177,7 @@ def record_reference(options: argparse.Namespace) -> int:
     """Run the tiny profile over several seeds and record the values as the submission's reference points."""
     from lib import console
 
-    target = console.record_reference(options.submission, _seeds(options.seeds))
+    target = console.record_reference(options.submission, _seeds(options.seeds), options.controls)
     print(f"recorded in {paths.relative(target)}")
     return 0
 
@@ -214,7 +214,9 @@ def build_parser() -> argparse.ArgumentParser:
     command("keep", keep, "run")
     varied = _settings(command("ablate", ablate, "submission", "names"))
     varied.add_argument("--vary", action="append", default=[], metavar="KEY=V1,V2", help="one run per value of a setting")
-    command("reference", record_reference, "submission").add_argument("--seeds", default="0-4", help="first-last")
+    recording = command("reference", record_reference, "submission")
+    recording.add_argument("--seeds", default="0-4", help="first-last")
+    recording.add_argument("--controls", nargs="*", default=[], metavar="ABLATION", help="named ablations that are run on every seed as well")
     return parser
 
 

@@ -291,8 +291,10 @@ def judge(
 
 
 def _row(claim: Claim, scores: Sequence[Score], model: str) -> Score | None:
-    key = (claim.benchmark, claim.metric, claim.group)
-    return next((score for score in scores if score.key == key and score.model == model), None)
+    """The row of that model; for the claim's own model rather the one, of whatever model, that is `where` the claim says."""
+    rows = [score for score in scores if score.key == (claim.benchmark, claim.metric, claim.group)]
+    there = [score for score in rows if claim.where and model == claim.model and not _elsewhere(claim, score)]
+    return next(iter([*there, *(score for score in rows if score.model == model)]), None)
 
 
 def _elsewhere(claim: Claim, score: Score) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lib import claims, config, launch, paths, runner, runs
@@ -99,19 +99,29 @@ def run_ablations(resolved: Mapping[str, Resolved]) -> list[dict]:
     return rows
 
 
-def record_reference(submission: str, seeds: list[int], *, run: Callable[[Resolved, tuple[str, ...]], Path] = run_rounds) -> Path:
+def record_reference(
+    submission: str, seeds: list[int], controls: Sequence[str], *, run: Callable[[Resolved, tuple[str, ...]], Path] = run_rounds
+) -> Path:
     """Run the tiny profile once per seed and write the scores beside the submission's claims as its reference points.
 
-    Of a metric that has a value over everything, that value; of one that is only taken by group, all of them. Raises ConfigError for
-    fewer than five seeds (MLPerf's rule, ecosystem.md section 8).
+    Of a metric that has a value over everything, that value; of one that is only taken by group, all of them. Each of the `controls`,
+    named ablations, is run as well: the scores of its trained model stand under the control's name. Raises ConfigError for fewer than
+    five seeds (MLPerf's rule, ecosystem.md section 8) or an unknown ablation.
     """
     if len(seeds) < 5:
         raise config.ConfigError(f"{len(seeds)} seeds; reference points need at least five, as in --seeds 0-4")
+    known = config.layers(submission)["ablations"]
+    unknown = [name for name in controls if name not in known]
+    if unknown:
+        raise config.ConfigError(f"{submission} has no ablation {unknown[0]!r}; it has: {', '.join(known) or 'none'}")
     values: dict[tuple[str, str, str, str], list[float]] = {}
     for seed in seeds:
-        folder = run(config.resolve(submission, overrides=[f"seed={seed}"]), paths.STAGES[:-1])
-        for row in claims.read_scores(runs.stage_folder(folder, "evaluate") / "metrics.json"):
-            values.setdefault((row.benchmark, row.metric, row.group, row.model), []).append(row.value)
+        for name, changes in {claims.TRAINED: [], **{name: known[name] for name in controls}}.items():
+            folder = run(config.resolve(submission, overrides=[f"seed={seed}", *changes]), paths.STAGES[:-1])
+            for row in claims.read_scores(runs.stage_folder(folder, "evaluate") / "metrics.json"):
+                if name == claims.TRAINED or row.model == claims.TRAINED:
+                    model = row.model if name == claims.TRAINED else name
+                    values.setdefault((row.benchmark, row.metric, row.group, model), []).append(row.value)
     names = ("benchmark", "metric", "group", "model")
     whole = {(benchmark, metric) for benchmark, metric, group, _ in values if group == "all"}
     references = [

@@ -205,7 +205,7 @@ def test_durations_are_spoken_in_the_unit_that_fits(seconds: float, words: str):
 
 def test_reference_points_need_five_seeds():
     with pytest.raises(ConfigError) as raised:
-        console.record_reference("mini", [0, 1, 2, 3])
+        console.record_reference("mini", [0, 1, 2, 3], [])
     assert str(raised.value) == "4 seeds; reference points need at least five, as in --seeds 0-4"
 
 
@@ -221,8 +221,33 @@ def test_reference_points_are_the_scores_over_everything_or_by_group_where_there
     monkeypatch.setattr(runs, "stage_folder", lambda folder, stage: folder / "06-evaluate")
     monkeypatch.setattr(config, "config_file", lambda submission: tmp_path / "config.yaml")
     monkeypatch.setattr(config, "resolve", lambda submission, overrides: SimpleNamespace(settings=SimpleNamespace(seed=int(overrides[0][5:]))))
-    written = console.record_reference("mini", [0, 1, 2, 3, 4], run=run)
+    monkeypatch.setattr(config, "layers", lambda submission: {"ablations": {}})
+    written = console.record_reference("mini", [0, 1, 2, 3, 4], [], run=run)
     assert {(row.metric, row.group): row.values for row in claims.read_references(written)} == {
         ("score", "all"): (10.0, 11.0, 12.0, 13.0, 14.0),
         ("clauses", "colour"): (0.5, 0.6, 0.7, 0.8, 0.9),
     }
+
+
+def test_controls_are_run_on_every_seed_and_stand_under_their_own_names(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    def run(resolved, stages) -> Path:
+        (seed, *changes) = resolved
+        folder = tmp_path / "-".join(resolved)
+        value = float(seed[5:]) + 10 * len(changes)
+        scores = [{"benchmark": "val", "metric": "score", "group": "all", "model": m, "value": value, "n": 4} for m in ("finetuned", "base")]
+        files.write_json(folder / "06-evaluate" / "metrics.json", {"scores": scores})
+        return folder
+
+    monkeypatch.setattr(runs, "stage_folder", lambda folder, stage: folder / "06-evaluate")
+    monkeypatch.setattr(config, "config_file", lambda submission: tmp_path / "config.yaml")
+    monkeypatch.setattr(config, "resolve", lambda submission, overrides: overrides)
+    monkeypatch.setattr(config, "layers", lambda submission: {"ablations": {"half": ["share=0.5"], "none": ["share=0"]}})
+    written = console.record_reference("mini", [0, 1, 2, 3, 4], ["half"], run=run)
+    assert {row.model: row.values for row in claims.read_references(written)} == {
+        "finetuned": (0.0, 1.0, 2.0, 3.0, 4.0),
+        "base": (0.0, 1.0, 2.0, 3.0, 4.0),
+        "half": (10.0, 11.0, 12.0, 13.0, 14.0),
+    }
+    with pytest.raises(ConfigError) as raised:
+        console.record_reference("mini", [0, 1, 2, 3, 4], ["full"], run=run)
+    assert str(raised.value) == "mini has no ablation 'full'; it has: half, none"

@@ -366,3 +366,11 @@ def test_references_come_back_as_they_were_written_and_too_few_are_refused(tmp_p
     ladder.write_references(path, [references[0].model_copy(update={"values": (0.1, 0.2)})])
     with pytest.raises(ConfigError, match="a reference band needs at least 5 runs, got 2; record more seeds"):
         ladder.read_references(path)
+
+
+def test_a_claim_is_answered_by_the_row_of_whatever_model_that_is_where_it_says():
+    without = claim(where={"records": "none"})
+    rows = [score(0.9, records="engine"), score(0.4, model="baseline", records="none")]
+    assert judge(without, rows, profile="tiny").measured == 0.4
+    assert judge(without, rows[:1], profile="tiny").measured == 0.9
+    assert judge(claim(where={"records": "engine"}), rows, profile="tiny").measured == 0.9

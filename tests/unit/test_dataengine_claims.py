@@ -251,7 +251,7 @@ def test_the_story_has_a_paragraph_per_stage_and_a_line_per_quirk():
     assert tuple(sections) == STAGES == paths.STAGES
     assert all(len(section.split()) > 30 for section in sections.values())
     quirks = {stage: re.findall(r"\*\*Quirk `(\w+)`:\*\*", section) for stage, section in sections.items()}
-    assert {stage: found for stage, found in quirks.items() if found} == {"augmentation": ["replies"], "evaluate": ["aokvqa", "reviews"]}
+    assert {stage: found for stage, found in quirks.items() if found} == {"augmentation": ["replies"], "evaluate": ["aokvqa"]}
     assert "`answers: chosen`" in sections["infer"]
 
 

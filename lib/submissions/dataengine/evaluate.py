@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib import files
+from lib import files, paths, runs
 from lib.config import StageSettings
 from lib.runs import Run
 from lib.submissions.dataengine import benchmarks, data_prep, infer, scoring, uploads, weights
@@ -16,8 +16,8 @@ from lib.submissions.dataengine.infer import MODELS
 from lib.submissions.dataengine.question_types import group_by_type
 from lib.submissions.dataengine.scoring import Answers
 
-READS = ("data", "data_prep", "infer")
-SETTINGS = ("infer", "data_prep", "augmentation")
+READS = ("data", "data_prep", "infer", "parent")
+SETTINGS = ("infer", "data_prep", "augmentation", "rounds")
 
 METRICS, REFERENCES = "metrics.json", "references"
 RESULTS, BAD_CASES, WEIGHTS = "evaluation/aokvqa_eval.json", "bad_case_aokvqa_classified.json", "weight.json"
@@ -25,7 +25,6 @@ TABLE = (
     ("seed", "accuracy"), ("mmbench", "circular_accuracy"), ("mme", "perception"), ("mme", "cognition"), ("mme", "total"),
     ("gqa", "accuracy"), ("vqav2_val", "vqa_accuracy"), ("scienceqa", "accuracy"), ("scienceqa", "image_accuracy"),
 )  # fmt: skip
-ROWS = {"base": "the base weights", "baseline": "the round before", "finetuned": "this run"}
 
 References = dict[str, Any]
 
@@ -62,7 +61,7 @@ def main_scores(scores: Sequence[dict]) -> list[dict]:
 
 def group_scores(scores: Sequence[dict]) -> list[dict]:
     """SEED-Bench and the validation questions by type, both models."""
-    wanted = {("seed", "accuracy"), ("aokvqa", "error")}
+    wanted = {("seed", "type_accuracy"), ("aokvqa", "error")}
     return [row for row in scores if row["group"] != "all" and (row["benchmark"], row["metric"]) in wanted and row["model"] in MODELS]
 
 
@@ -80,8 +79,9 @@ def score(predictions: dict[str, dict[str, list[dict]]], references: References,
     if "seed" in references:
         swapped = scoring.rotated(references["seed"], Answers("finetuned", predictions["finetuned"]["seed"]))
         rows += scoring.score("seed", references["seed"], swapped, aokvqa=cfg.evaluate.quirks.aokvqa)
-    # Which records the trained model has seen says which row of the README's table it can be held against.
-    return [row | ({"records": cfg.augmentation.source} if row["model"] == "finetuned" else {}) for row in rows]
+    # Which records a model has seen says which row of the README's table it can be held against.
+    seen = {"finetuned": cfg.augmentation.source, "baseline": "none" if cfg.rounds.number == 1 else "engine"}
+    return [row | ({"records": seen[row["model"]]} if row["model"] in seen else {}) for row in rows]
 
 
 def measure_scores(run: Run) -> list[dict]:
@@ -127,20 +127,20 @@ def rescore(folder: Path, cfg: StageSettings) -> list[dict]:
 
 
 def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
-    """The table of the README's main result, SEED-Bench by type, and the weights of the next round."""
+    """The README's main result round by round, SEED-Bench by type against the round before, and the weights of the next round."""
     from lib import show
 
-    scores = files.read_json(run.out / METRICS)["scores"]
-    found = {(row["benchmark"], row["metric"], row["group"], row["model"]): row for row in scores}
-    models = {row["model"] for row in scores}
-    before = next(model for model in ("baseline", "base") if model in models)
-    table = [_table_row(model, ROWS[model], found) for model in (before, "finetuned")]
-    table.append({"model": "difference", **{name: _difference(table, name) for name in table[0] if name != "model"}})
-    types = [name for benchmark, _, name, model in found if benchmark == "seed" and model == "finetuned" and name != "all"]
-    by_type = [_type_row(name, before, found) for name in types]
+    rounds = [_by_place(folder / METRICS) for folder in (*_earlier(run), run.out)]
+    table = [_table_row("the base weights", "base", rounds[0])] if any(place[-1] == "base" for place in rounds[0]) else []
+    table += [_table_row(f"round {number}", "finetuned", found) for number, found in enumerate(rounds)]
+    before = "baseline" if run.parent is not None else "base"
+    types = [name for _, metric, name, model in rounds[-1] if metric == "type_accuracy" and model == "finetuned"]
     sections = [
-        ("The README's main result in its layout; mmbench and vqav2_val are proxies of what servers measure:", show.table(table)),
-        ("SEED-Bench by type, percent with the binomial standard error:", show.table(by_type)),
+        ("The README's main result, round by round; mmbench and vqav2_val are proxies of what servers measure:", show.table(table)),
+        (
+            f"SEED-Bench by type, percent with the binomial standard error; before: {before}:",
+            show.table([_type_row(name, before, rounds[-1]) for name in types]),
+        ),
     ]
     if (run.out / WEIGHTS).is_file():
         weighed = [{"type": name, "weight": value} for name, value in files.read_json(run.out / WEIGHTS).items()]
@@ -148,19 +148,30 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
     return sections
 
 
-def _table_row(model: str, title: str, found: Mapping[tuple, dict]) -> dict:
+def _earlier(run: Run) -> list[Path]:
+    """The folders of this stage in the rounds before, the first round first."""
+    found: list[Path] = []
+    folder = run.parent
+    while folder is not None:
+        found.insert(0, runs.stage_folder(folder, "evaluate"))
+        parent = runs.read(folder)["parent"]
+        folder = paths.ROOT / parent if parent else None
+    return found
+
+
+def _by_place(path: Path) -> dict[tuple, dict]:
+    """The rows of a metrics.json by benchmark, metric, group and model."""
+    return {(row["benchmark"], row["metric"], row["group"], row["model"]): row for row in files.read_json(path)["scores"]}
+
+
+def _table_row(title: str, model: str, found: Mapping[tuple, dict]) -> dict:
     """One row of the README's table."""
     known = {f"{benchmark} {metric}": found.get((benchmark, metric, "all", model)) for benchmark, metric in TABLE}
     return {"model": title, **{name: None if row is None else row["value"] for name, row in known.items()}}
 
 
-def _difference(table: Sequence[dict], name: str) -> float | None:
-    before, after = (row[name] for row in table[:2])
-    return None if before is None or after is None else after - before
-
-
 def _type_row(name: str, model: str, found: Mapping[tuple, dict]) -> dict:
-    before, after = (found["seed", "accuracy", name, one] for one in (model, "finetuned"))
+    before, after = (found["seed", "type_accuracy", name, one] for one in (model, "finetuned"))
     return {
         "type": name,
         "questions": after["n"],

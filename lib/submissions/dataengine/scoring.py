@@ -79,8 +79,8 @@ def _tally(benchmark: str, metric: str, group: str, model: str, tally: Tally | N
 
 def _seed(annotation: References, answers: Answers) -> list[Row]:
     found = multiple_choice.score_seed(annotation, answers.by_question)
-    groups = {"all": found.image, **found.image_by_type}
-    return [one for group, tally in groups.items() for one in _tally("seed", "accuracy", group, answers.model, tally)]
+    by_type = [one for name, own in found.image_by_type.items() for one in _tally("seed", "type_accuracy", name, answers.model, own)]
+    return [*_tally("seed", "accuracy", "all", answers.model, found.image), *by_type]
 
 
 def _mmbench(rows: References, answers: Answers) -> list[Row]:
