@@ -1,20 +1,28 @@
 """A LLaVA put together from what is published of its parts: language model, CLIP and the projector of LLaVA's first stage.
 
 This is where the instruction tuning of LLaVA-1.5 starts. The parts' tensors are renamed, never computed with, each in the type it is
-published in, and pass through shard by shard.
+published in, and pass through shard by shard. As a program, `python -m lib.assembly VICUNA CLIP PROJECTOR FOLDER`, where the projector is
+the folder of its file.
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+
+from lib import runtime
+
+if __name__ == "__main__":
+    runtime.die_with_parent()
 
 import torch
 
 from lib import checkpoints, files, llava, original_adapters, shards
-from lib.errors import WeightsError
+from lib.errors import KitError, WeightsError
 from lib.llava import VICUNA_IMAGE_PIECE, VICUNA_IMAGE_TOKEN, Llava
 from lib.shards import Shard, Stored
 
 LANGUAGE, PROJECTOR = "language_model.", "multi_modal_projector."  # beginnings of Hugging Face's names
+PROJECTOR_FILE = "mm_projector.bin"
 # Entries of a part's config.json that are about its file and not about the model.
 ABOUT_THE_FILE = ("_name_or_path", "architectures", "dtype", "model_type", "torch_dtype", "transformers_version")
 
@@ -71,3 +79,18 @@ def _fit(place: Path, weights: list[Shard], shapes: Mapping[str, tuple[int, ...]
 def _published_name(name: str) -> str:
     """A tensor's name in Hugging Face layout -> in the folder or file of its part."""
     return checkpoints.to_original_name(name).removeprefix("model.vision_tower.vision_tower.")
+
+
+def main(arguments: list[str]) -> int:
+    """Put a LLaVA together in a process of its own; a refusal is one line, as the last of the log."""
+    language, tower, projector, target = map(Path, arguments)
+    try:
+        assemble(language, tower, projector / PROJECTOR_FILE, target)
+    except KitError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -95,9 +95,12 @@ def to_hugging_face(source: Path, target: Path, *, image_token: int, clip: Path 
         files.write_json(folder / shards.CONFIG, config)
 
 
-def adopt(source: Path, target: Path, *, clip: Path | None) -> None:
-    """Make a checkpoint of the original layout one that `lib.llava` loads: weights by `to_hugging_face`, and the tokenizer beside them."""
-    tokenizer = read_published_tokenizer(source)
+def adopt(source: Path, target: Path, *, clip: Path | None, **marks: object) -> None:
+    """Make a checkpoint of the original layout one that `lib.llava` loads: weights by `to_hugging_face`, and the tokenizer beside them.
+
+    `marks` are `image_token`, `end` and what else `llava.read_published_tokenizer` takes; without them those of LLaVA-1.6-34B.
+    """
+    tokenizer = read_published_tokenizer(source, **marks)
     if not target.is_dir():
         to_hugging_face(source, target, image_token=tokenizer.image_token_id, clip=clip)
     tokenizer.save_pretrained(target)

@@ -45,6 +45,10 @@ class Settings(Section):
         """The run folder that this run goes on from, where a submission has rounds."""
         return None
 
+    def uses(self) -> frozenset[str]:
+        """What a run with these settings reads of data/<submission>/sources.yaml that others do not, in the words of its `read_by`."""
+        return frozenset()
+
     def following(self, folder: Path) -> tuple[str, ...]:
         """The overrides, beside this run's own, of the round that follows the finished run in `folder`; none after the last."""
         return ()

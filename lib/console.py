@@ -115,13 +115,13 @@ def record_reference(
     if unknown:
         raise config.ConfigError(f"{submission} has no ablation {unknown[0]!r}; it has: {', '.join(known) or 'none'}")
     values: dict[tuple[str, str, str, str], list[float]] = {}
-    for seed in seeds:
-        for name, changes in {claims.TRAINED: [], **{name: known[name] for name in controls}}.items():
-            folder = run(config.resolve(submission, overrides=[f"seed={seed}", *changes]), paths.STAGES[:-1])
-            for row in claims.read_scores(runs.stage_folder(folder, "evaluate") / "metrics.json"):
-                if name == claims.TRAINED or row.model == claims.TRAINED:
-                    model = row.model if name == claims.TRAINED else name
-                    values.setdefault((row.benchmark, row.metric, row.group, model), []).append(row.value)
+    asked = [(seed, name, changes) for seed in seeds for name, changes in [(claims.TRAINED, []), *((one, known[one]) for one in controls)]]
+    for seed, name, changes in asked:
+        folder = run(config.resolve(submission, overrides=[f"seed={seed}", *changes]), paths.STAGES[:-1])
+        scores = claims.read_scores(runs.stage_folder(folder, "evaluate") / "metrics.json")
+        for row in scores if name == claims.TRAINED else (score for score in scores if score.model == claims.TRAINED):
+            model = row.model if name == claims.TRAINED else name
+            values.setdefault((row.benchmark, row.metric, row.group, model), []).append(row.value)
     names = ("benchmark", "metric", "group", "model")
     whole = {(benchmark, metric) for benchmark, metric, group, _ in values if group == "all"}
     references = [

@@ -90,14 +90,27 @@ def encode_prompt(bundle: Llava, turns: Sequence[Turn], template: Template, *, v
     return conversation.encode(rendered, bundle.tokenizer, views * bundle.image_tokens, limit).input_ids
 
 
+def untrained_picture(bundle: Llava) -> dict:
+    """A sample as of `InstructionDataset` with one picture of zeros and nothing else, in which no token is trained."""
+    tokens, size = bundle.image_tokens, bundle.image_size
+    return {
+        "input_ids": [bundle.tokenizer.image_token_id] * tokens,
+        "labels": [IGNORED] * tokens,
+        "pixel_values": torch.zeros(1, 3, size, size),
+    }
+
+
 @dataclass(frozen=True)
 class Collator:
-    """Joins samples into a batch to train on, padded on the right."""
+    """Joins samples into a batch to train on, padded on the right. Where none has a picture, `beside` comes in as one row more."""
 
     pad_token_id: int
+    beside: dict | None = None
 
     def __call__(self, samples: Sequence[dict]) -> dict[str, Tensor]:
         """input_ids, attention_mask, labels (B, T) and, if there is any picture, pixel_values (N, 3, S, S)."""
+        if self.beside is not None and all(sample["pixel_values"] is None for sample in samples):
+            samples = [*samples, self.beside]
         rows = [sample["input_ids"] for sample in samples]
         length = max(map(len, rows))
         batch = {

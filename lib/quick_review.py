@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from lib import claims, config, files, journal, plots, report, runs
+from lib import claims, config, files, journal, plots, report, runs, show
 from lib.claims import CheckResult, ClaimBook, Reference, Score, Verdict
 from lib.config import StageSettings
 from lib.report import ReportContent, ReportPicture, StageLine
@@ -82,8 +82,10 @@ def compare(book: ClaimBook, scores: Sequence[Score], run: Run) -> list[Verdict]
 
 def show_curves(run: Run) -> object:
     """Training loss and validation of this run, if it trained, the published run's beside it where the submission has one."""
-    ours = journal.read_training(run.of("finetune")) if "finetune" in run.stages else None
-    return plots.curves(_published(run), ours)
+    published, ours = _published(run), journal.read_training(run.of("finetune")) if "finetune" in run.stages else None
+    if published is None and ours is None:
+        return show.record({"training": "none in this run, released weights answered"})
+    return plots.curves(published, ours)
 
 
 def show_controls(scores: Sequence[Score], run: Run) -> object:
@@ -122,6 +124,10 @@ def build_report(verdicts: Sequence[Verdict], book: ClaimBook, run: Run) -> Repo
     values = dict(config.flatten(files.read_yaml(run.folder / "config.yaml")))
     comments = config.value_comments(run.submission)
     samples = [ReportPicture(text, plots.png(figure)) for text, figure in show_samples(run)]
+    figures = {
+        "Training loss and validation by epoch, this run and, where there is one, the published run.": show_curves(run),
+        "Scores over all queries and their controls.": show_controls(scores, run),
+    }
     return ReportContent(
         title=f"{run.submission}: what this run shows",
         submission=run.submission,
@@ -137,12 +143,7 @@ def build_report(verdicts: Sequence[Verdict], book: ClaimBook, run: Run) -> Repo
         checks=claims.run_checks(book),
         scores=[row.model_dump(include={"benchmark", "metric", "group", "model", "value", "n"}) for row in scores],
         references=read_bands(run.submission) if run.profile == "tiny" else [],
-        curves=[
-            ReportPicture(
-                "Training loss and validation by epoch, this run and, where there is one, the published run.", plots.png(show_curves(run))
-            ),
-            ReportPicture("Scores over all queries and their controls.", plots.png(show_controls(scores, run))),
-        ],
+        curves=[ReportPicture(text, plots.png(figure)) for text, figure in figures.items() if not isinstance(figure, show.Shown)],
         samples=samples,
         quirks=[(name, str(value), comments.get(name, "")) for name, value in values.items() if ".quirks." in name],
         versions=_versions(run),

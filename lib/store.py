@@ -94,8 +94,13 @@ def changed_files(place: Path, digests: Mapping[str, str], *, rehash: bool = Fal
 
 def digest_tree(root: Path, patterns: tuple[str, ...] = ("*",)) -> str:
     """One digest over the names and contents of the files below `root` that match; contents read before are remembered."""
-    memory = _remembered()
     found = [path for path in files.list_files(root) if any(fnmatch.fnmatch(_below(root, path), one) for one in patterns)]
+    return digest_files(root, found)
+
+
+def digest_files(root: Path, found: list[Path]) -> str:
+    """One digest over the names, as seen from `root`, and contents of these files; contents read before are remembered."""
+    memory = _remembered()
     digest = _digest_files(root, found, memory)
     _remember(memory)
     return digest

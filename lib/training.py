@@ -75,7 +75,7 @@ def train(plan: Plan) -> None:
         args=arguments,
         train_dataset=known["train"],
         eval_dataset=known["val"],
-        data_collator=datasets.Collator(bundle.tokenizer.pad_token_id),
+        data_collator=collator(bundle, plan),
         callbacks=[Schedule(plan, order), Recorder(plan, bundle, known["val"].samples)],
     )
     trainer.remove_callback(transformers.PrinterCallback)
@@ -103,6 +103,15 @@ def read_dataset(path: Path, bundle: Llava, plan: Plan) -> datasets.InstructionD
         resize=plan.resize,
         max_length=plan.max_length,
     )
+
+
+def collator(bundle: Llava, plan: Plan) -> datasets.Collator:
+    """What makes the batches. Among several processes every batch has a picture, if only one that trains nothing, as in LLaVA.
+
+    They wait for one another at every part of the model: one whose batch is all text would leave out tower and projector, and the
+    others would wait for its share of their weights or gradients for ever.
+    """
+    return datasets.Collator(bundle.tokenizer.pad_token_id, datasets.untrained_picture(bundle) if plan.processes > 1 else None)
 
 
 def prepare_model(model: nn.Module, plan: Plan) -> nn.Module:

@@ -4,13 +4,15 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lib import datasets, generation, journal, launch, llava, recorder, training, training_plan
+from lib import datasets, files, generation, journal, launch, llava, recorder, training, training_plan
+from lib.conversation import Sample, Turn
 from lib.generation import Conversation, How
 from tests.tiny_training import QUESTION, write_plan, write_world
 
@@ -85,6 +87,23 @@ def test_two_processes_learn_what_one_learns(world: Path, tmp_path: Path, deepsp
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert {name for name in changed if "layers.1." not in name} == {"language_model.lm_head.weight"}
     assert llava.load(plan.parent / "model", dtype="fp32", quantize="none").model.config.text_config.num_hidden_layers == 2
+
+
+@pytest.mark.parametrize("deepspeed", ["none", "zero3"])
+def test_a_process_with_texts_alone_keeps_no_other_waiting(world: Path, tmp_path: Path, deepspeed: str):
+    pictured = datasets.read_samples(world / "train.jsonl")[:14]
+    turns = (Turn("user", "Describe the road."), Turn("assistant", "The road is dry."))
+    texts = [Sample(f"t{number}", turns, ()) for number in range(6)]
+    files.write_jsonl(tmp_path / "mix.jsonl", map(asdict, [*pictured, *texts]))
+    changes = {"train": str(tmp_path / "mix.jsonl"), "method": "full", "epochs": 1, "saves_per_epoch": 1}
+    seen = [index < 14 for index in datasets.SampleOrder([1] * 14 + [-1] * 6, 2, 2, 3, grouped=True)]
+    # Both have nothing but texts in one step, and one of them in the last.
+    assert [False] * 4 in [seen[start : start + 4] for start in range(0, 16, 4)] and seen[16:] == [True, True, False, False]
+    plan = write_plan(world, tmp_path / "two", **changes, batch_size=2, processes=2, deepspeed=deepspeed)
+    finish(start(plan, processes=2), plan.parent)
+    alone = train_here(world, tmp_path / "one", **changes)
+    assert validation_losses(plan.parent) == pytest.approx(validation_losses(alone), rel=2e-2)
+    assert validation_losses(alone)[-1] < 0.9 * validation_losses(alone)[0]
 
 
 def test_answers_of_two_processes_are_those_of_one(world: Path, tmp_path: Path):

@@ -99,4 +99,4 @@ def test_notebook_reproduce_runs_everything_and_ends_in_the_verdicts(run: SmallR
 def test_a_misspelt_submission_is_refused_with_the_known_ones(tmp_path: Path):
     answer = papermill(tmp_path, "01-data-prep.ipynb", tmp_path / "out.ipynb", "SUBMISSION=a3rr")
     assert answer.returncode == 1
-    assert "ConfigError: no submission 'a3rr'; the kit has: a3r, cityllava" in answer.stderr
+    assert "ConfigError: no submission 'a3rr'; the kit has: a3r, cityllava, dataengine" in answer.stderr

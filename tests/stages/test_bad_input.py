@@ -54,7 +54,7 @@ def with_line(path: Path, number: int, line: str) -> bytes:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "b4s"], "no submission 'b4s'; the kit has: a3r, cityllava"),
+        (["run", "b4s"], "no submission 'b4s'; the kit has: a3r, cityllava, dataengine"),
         (["run", "a3r", "--variant", "first"], "a3r has no variant 'first'; it has: base, last, l-smoke"),
         (["run", "a3r", "--profile", "large"], "a3r has no profile 'large'; it has: full, tiny"),
         (["run", "a3r", "--stages", "8"], "no stages '8'; give a number or range from 1 to 7, or one of: " + ", ".join(small.STAGES)),

@@ -9,7 +9,7 @@ import pytest
 
 import lib.submissions.dataengine
 from lib import claims as ladder
-from lib import files, inputs, paths
+from lib import config, files, inputs, paths
 from lib.consistency import compute
 from lib.submissions.dataengine import benchmarks, costs, mmbench_table, toy
 
@@ -213,6 +213,15 @@ def test_the_architectures_are_those_that_transformers_builds():
     assert sum(one.numel() for one in tower.parameters()) == value("tower_values")
 
 
+def test_the_settings_count_the_parameters_of_the_model_that_is_built():
+    torch, llava = pytest.importorskip("torch"), pytest.importorskip("lib.llava")
+    settings = config.resolve("dataengine", "base", "full", []).settings
+    with torch.device("meta"):
+        model = llava.build(llava.ARCHITECTURES[settings.model.name], llava.VICUNA_IMAGE_TOKEN, seed=0)
+    assert settings.model.parameters == sum(one.numel() for one in model.parameters())
+    assert settings.model.parameters == value("tower_values + projector_values + language_values")
+
+
 def test_a_wrong_fact_turns_what_rests_on_it():
     facts = {**BOOK.facts, "mix_coco": BOOK.facts["mix_coco"].model_copy(update={"value": "364,101"})}
     wrong = BOOK.model_copy(update={"facts": facts})
@@ -235,6 +244,8 @@ def test_sources_say_of_every_file_what_it_is_and_where_it_comes_from():
     base = sources["weights"]["llava-v1.5-7b-assembled"]
     assert base["gib"] == pytest.approx(2 * value("tower_values + projector_values + language_values") / 2**30, abs=0.05)
     assert sum(part["gib"] for part in base["parts"]) == pytest.approx(base["gib"], abs=0.1)
+    assert [part["name"] for part in base["parts"]] == ["language", "tower", "projector"]  # as lib.assembly takes them
+    assert all({"what", "repository", "path", "file"} <= set(part) for part in base["parts"])
 
 
 def test_the_toy_data_have_every_file_that_the_sources_name(tmp_path):
@@ -251,7 +262,7 @@ def test_the_story_has_a_paragraph_per_stage_and_a_line_per_quirk():
     assert tuple(sections) == STAGES == paths.STAGES
     assert all(len(section.split()) > 30 for section in sections.values())
     quirks = {stage: re.findall(r"\*\*Quirk `(\w+)`:\*\*", section) for stage, section in sections.items()}
-    assert {stage: found for stage, found in quirks.items() if found} == {"augmentation": ["replies"], "evaluate": ["aokvqa"]}
+    assert {stage: found for stage, found in quirks.items() if found} == {"augmentation": ["replies"], "evaluate": ["aokvqa", "reviews"]}
     assert "`answers: chosen`" in sections["infer"]
 
 
@@ -274,11 +285,12 @@ class Finetune:
 
 @dataclass(frozen=True)
 class Model:
-    parameters: int | None = 7_063_427_072
+    parameters: int | None = 7_062_902_784
 
 
 @dataclass(frozen=True)
 class Infer:
+    checkpoint: Path | None = None
     precision: str = "bf16"
     benchmarks: tuple[str, ...] = ("seed", "gqa")
 
@@ -309,7 +321,7 @@ def test_the_published_recipe_takes_the_readmes_hours_and_the_memory_of_its_para
     row = estimated(Sections())["finetune"]
     assert row["hours"] == CLAIMS["training_time"].printed.value and "READMEs" in row["basis"]
     trained = value("adapter_values + projector_values")
-    weights = 2 * (7_063_427_072 + value("adapter_values"))
+    weights = 2 * (7_062_902_784 + value("adapter_values"))
     assert row["gpu_gib"] == pytest.approx((weights + 14 * trained) / 8 / 2**30, abs=0.06)
     assert f"{int(trained):,} trained parameters" in row["basis"]
 
@@ -336,6 +348,7 @@ def test_inference_costs_by_precision_questions_batch_and_shards():
     assert infer(benchmarks=("seed", "gqa", "vqav2"))["hours"] > published["hours"]
     assert infer(machine=Machine(shards=2))["hours"] == infer(gpus=2)["hours"] == pytest.approx(4 * published["hours"], abs=0.03)
     assert infer(machine=Machine(batch=1))["hours"] > published["hours"]
+    assert infer(checkpoint=Path("lora"))["disk_gib"] == pytest.approx(published["disk_gib"] + 13.2, abs=0.1)
     assert set(costs.QUESTIONS) == set(benchmarks.BENCHMARKS)
 
 

@@ -27,6 +27,7 @@ from lib.datasets import (
     pad_left,
     read_samples,
     share,
+    untrained_picture,
 )
 from lib.errors import DataError
 from lib.llava import Llava
@@ -160,6 +161,16 @@ def test_a_batch_of_texts_has_no_pixels(open_set):
     assert set(Collator(0)([open_set(TEXT_ONLY)[0]])) == {"input_ids", "attention_mask", "labels"}
 
 
+def test_a_picture_that_trains_nothing_joins_batches_of_texts_only(open_set, bundle: Llava):
+    items = list(map(open_set(SHORT, TEXT_ONLY).__getitem__, range(2)))
+    plain, beside = Collator(0), Collator(0, untrained_picture(bundle))
+    assert all(torch.equal(value, beside(items)[name]) for name, value in plain(items).items())
+    batch = beside([items[1], items[1]])
+    assert batch["input_ids"].shape[0] == 3 and batch["pixel_values"].shape[0] == 1
+    assert torch.equal(batch["input_ids"][:2], plain([items[1], items[1]])["input_ids"])
+    assert (batch["labels"][2] == IGNORED).all() and not batch["pixel_values"].any()
+
+
 def test_prompts_are_padded_on_the_left():
     batch = pad_left([[5, 6, 7], [8]], 0)
     assert batch["input_ids"].tolist() == [[5, 6, 7], [0, 0, 8]]
@@ -184,6 +195,24 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_answer_tokens(open_set, bundle
         alone = [bundle.model(**Collator(0)([item])).loss for item in items]
     tokens = [sum(label != IGNORED for label in item["labels"]) for item in items]
     assert together == pytest.approx(np.average(alone, weights=tokens), rel=1e-5)
+
+
+def test_a_picture_beside_texts_changes_no_loss_and_gives_the_projector_a_gradient_of_zero(open_set, bundle: Llava):
+    texts = [open_set(TEXT_ONLY)[0]] * 2
+    model, found = bundle.model, []
+    for collate in (Collator(0), Collator(0, untrained_picture(bundle))):
+        model.zero_grad(set_to_none=True)
+        loss = model(**collate(texts)).loss
+        loss.backward()
+        found.append((loss.detach(), {name: value.grad for name, value in model.named_parameters()}))
+    (loss, alone), (same_loss, beside) = found
+    model.zero_grad(set_to_none=True)
+    torch.testing.assert_close(same_loss, loss)
+    projector = {name for name in alone if "multi_modal_projector" in name}
+    assert len(projector) == 4 and all(alone[name] is None and not beside[name].any() for name in projector)
+    for name, gradient in alone.items():
+        if gradient is not None:
+            torch.testing.assert_close(beside[name], gradient, msg=name)
 
 
 def test_answers_in_a_batch_are_those_of_each_prompt_alone(open_set, bundle: Llava):

@@ -4,8 +4,9 @@ import pytest
 
 from lib import claims, config
 from lib.scenes import ATTRIBUTES
+from lib.submissions.dataengine import toy
 
-SUBMISSIONS = ("a3r", "cityllava")
+SUBMISSIONS = ("a3r", "cityllava", "dataengine")
 REFERENCES = {name: claims.read_references(config.config_file(name).with_name("reference.json")) for name in SUBMISSIONS}
 
 
@@ -62,3 +63,31 @@ def beyond_chance(attribute: str) -> list[float]:
     """Per seed, how many times as often the attribute is told right as by a guess."""
     told, chance = (values("cityllava", "val", "clause accuracy", model, attribute) for model in ("finetuned", "chance"))
     return [ours / guess for ours, guess in zip(told, chance, strict=True)]
+
+
+# --- dataengine ---
+
+
+def typed(model: str, type_: str) -> tuple[float, ...]:
+    return values("dataengine", "seed", "type_accuracy", model, type_)
+
+
+def test_the_engine_halves_at_least_the_error_of_the_type_that_the_base_mix_lacks_on_every_seed():
+    before, after = (typed(model, toy.LACKING) for model in ("baseline", "finetuned"))
+    assert all(100 - later <= (100 - earlier) / 2 for earlier, later in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("type_", toy.TAUGHT)
+def test_no_other_type_loses_more_than_three_points_on_any_seed(type_: str):
+    before, after = (typed(model, type_) for model in ("baseline", "finetuned"))
+    assert min(later - earlier for earlier, later in zip(before, after, strict=True)) >= -3
+
+
+def test_the_type_that_the_base_mix_lacks_is_answered_worst_before_the_engine_on_every_seed():
+    error = {name: values("dataengine", "aokvqa", "error", "baseline", name) for name in (*toy.TAUGHT, toy.LACKING)}
+    assert all(max(error, key=lambda name: error[name][place]) == toy.LACKING for place in range(5))
+
+
+def test_weights_teach_the_lacking_type_better_than_as_many_records_drawn_evenly_on_every_seed():
+    weighted, even = (typed(model, toy.LACKING) for model in ("finetuned", "equal-weights"))
+    assert all(with_weights > without for with_weights, without in zip(weighted, even, strict=True))

@@ -7,7 +7,7 @@ writer is asked for one question about each, and what it writes is filtered, par
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,20 @@ from lib.errors import DataError
 from lib.progress import Bar
 from lib.runs import Run
 from lib.services import Request
-from lib.submissions.dataengine import data_prep, embeddings, generated, prompt_review, queries, question_types, replies, weights, writers
-from lib.submissions.dataengine.generated import Record
+from lib.submissions.dataengine import (
+    data_prep,
+    embeddings,
+    fields,
+    generated,
+    mix,
+    prompt_review,
+    queries,
+    question_types,
+    replies,
+    weights,
+    writers,
+)
+from lib.submissions.dataengine.generated import Converted, Record
 from lib.submissions.dataengine.queries import Draw, ImageFacts, Pool
 from lib.submissions.dataengine.weights import Tally
 
@@ -30,6 +42,14 @@ GENERATED, EARLIER, PUBLISHED = "dataengine_llava.json", "earlier_rounds.json", 
 QUERIES, REPLIES, RECORDS, WEIGHTS = "queries.json", "replies.jsonl", "post_processed.json", "weight.json"
 REPORT, ANSWERS, SHEET, PROMPT = "report.json", "answers.jsonl", "review.csv", "published-rules"
 POOL, CAPTIONS, POOL_FOLDER = "coco/annotations/instances_train2017.json", "coco/annotations/captions_train2017.json", "coco/train2017"
+WANTED: dict[str, dict[str, fields.Fields]] = {  # of these two
+    POOL: {
+        "categories": {"id": int, "name": str},
+        "images": {"id": int, "file_name": str, "width": int, "height": int},
+        "annotations": {"image_id": int, "category_id": int, "bbox": list},
+    },
+    CAPTIONS: {"annotations": {"image_id": int, "caption": str}},
+}
 RESULTS = "evaluation/aokvqa_eval.json"  # of 06
 SHEET_SIZE = 40
 BARS = {"answered wrong in the round before": "wrong", "drawn in this round": "drawn"}
@@ -74,14 +94,13 @@ class Accepted:
 
 def read_samples(cfg: StageSettings, run: Run) -> Known:
     """The checked mix and, for the engine, what the round before left and the pictures to write about with their features."""
-    mix = data_prep.read_mix(run.of("data_prep"))
+    base = data_prep.read_mix(run.of("data_prep"))
     if cfg.augmentation.source != "engine":
-        return Known(mix, [], [], None)
+        return Known(base, [], [], None)
     before = runs.stage_folder(run.parent, "augmentation")
     earlier = [record for name in (EARLIER, GENERATED) for record in files.read_json(before / name)]
     results = files.read_json(runs.stage_folder(run.parent, "evaluate") / RESULTS)
-    images = queries.read_facts(files.read_json(run.data / POOL), files.read_json(run.data / CAPTIONS))
-    return Known(mix, earlier, results, _open_pool(images, weights.bad_cases(results), cfg, run))
+    return Known(base, earlier, results, _open_pool(_read_images(run.data), weights.bad_cases(results), cfg, run))
 
 
 def count_samples(samples: Known) -> dict:
@@ -135,6 +154,8 @@ def accept(proposals: Proposal, cfg: StageSettings, run: Run) -> Accepted:
     if recipe.source == "published":
         records, odd = generated.read_generated(run.data / PUBLISHED)
     converted, unusable = generated.convert([*known.earlier, *records], recipe.view, seed=cfg.seed)
+    converted, untrainable = _keep_trainable(converted, run.data)
+    unusable += untrainable
     for reason, count in [*proposals.findings.items(), *dropped.items(), *odd.items(), *unusable.items()]:
         run.drop(reason, count)
     if recipe.source != "none" and not converted:
@@ -206,6 +227,17 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
     return sections
 
 
+def _read_images(root: Path) -> list[ImageFacts]:
+    """What COCO's two files say of the pool. Raises DataError, naming file and entry, for what is malformed."""
+    documents = {}
+    for name, parts in WANTED.items():
+        documents[name] = fields.read_object(root / name, dict.fromkeys(parts, list))
+        for part, wanted in parts.items():
+            for number, item in enumerate(documents[name][part], start=1):
+                fields.require_fields(item, wanted, f"{root / name}: {part} {number}")
+    return queries.read_facts(documents[POOL], documents[CAPTIONS])
+
+
 def _open_pool(images: list[ImageFacts], cases: dict[str, list[dict]], cfg: StageSettings, run: Run) -> Pool:
     """The pictures to write about that are there, with their features and those of the bad cases' pictures."""
     there = [one for one in images if (run.data / POOL_FOLDER / one.file_name).is_file()]
@@ -217,6 +249,15 @@ def _open_pool(images: list[ImageFacts], cases: dict[str, list[dict]], cfg: Stag
     found = embeddings.embed([*names, *anchors], run.data, embedding=cfg.augmentation.embedding, model=run.base, cache=run.out / "features")
     rows = dict(zip(anchors, found[len(names) :], strict=True))
     return Pool(there, found[: len(names)], lambda case: rows[case["image_path"]])
+
+
+def _keep_trainable(converted: list[Converted], root: Path) -> tuple[list[Converted], Counter[str]]:
+    """The samples that can be trained, and what was found: published records come without their pictures."""
+    kept, findings = mix.check_mix([one.sample for one in converted], root)
+    there = {sample["id"]: sample for sample in kept}
+    return [replace(one, sample=there[one.sample["id"]]) for one in converted if one.sample["id"] in there], Counter(
+        finding.reason for finding in findings
+    )
 
 
 def _write(proposals: Proposal, cfg: StageSettings, run: Run) -> tuple[list[dict], list[Record], Counter[str]]:

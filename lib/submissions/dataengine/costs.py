@@ -34,6 +34,7 @@ def estimate(settings: "Settings", gpus: int) -> list[dict]:
     if base is None:
         return []
     shards = min(gpus, settings.machine.shards)
+    merged = 0 if settings.infer.checkpoint is None else base * BYTES["fp32" if settings.infer.precision == "fp32" else "bf16"] / GIB
     questions = sum(QUESTIONS[name] for name in settings.infer.benchmarks)
     seconds = READING + ANSWERING / settings.machine.batch
     return [
@@ -41,7 +42,7 @@ def estimate(settings: "Settings", gpus: int) -> list[dict]:
         _row(
             "infer",
             base * BYTES[settings.infer.precision] / GIB,
-            0.1,
+            0.1 + merged,
             questions * seconds / shards / 3600,
             f"{settings.infer.precision} weights on each GPU; {questions:,} questions, {seconds:.2f} s each assumed",
         ),

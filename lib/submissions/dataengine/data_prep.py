@@ -52,7 +52,13 @@ def read_annotations(cfg: StageSettings, run: Run) -> Annotations:
     if not samples:
         raise DataError(f"{run.data / BASE_MIX}: the list is empty; bring the base mix, or make the toy data again")
     asked = {name: len(benchmarks.read_questions(run.data, name)) for name in cfg.infer.benchmarks}
-    return Annotations(samples, list(benchmarks.read_references(run.data, "aokvqa")), asked)
+    empty = [name for name, count in asked.items() if not count]
+    if empty:
+        raise DataError(f"{run.data}: the question file of {empty[0]} is empty; bring it, or take {empty[0]} out of infer.benchmarks")
+    val = list(benchmarks.read_references(run.data, "aokvqa"))
+    if not val:
+        raise DataError(f"{run.data / benchmarks.AOKVQA}: the list is empty; bring the validation questions, or make the toy data again")
+    return Annotations(samples, val, asked)
 
 
 def count_annotations(annotations: Annotations) -> dict:
@@ -77,8 +83,17 @@ def build_samples(annotations: Annotations, cfg: StageSettings, run: Run) -> Sam
     """Check every sample and its picture, and have the validation questions sorted. Raises DataError if nothing is left to train."""
     kept, findings = mix.check_mix(annotations.mix, run.data)
     if not kept:
-        raise DataError(f"{run.data / BASE_MIX}: none of {len(annotations.mix)} samples can be trained; the first: {findings[0].reason}")
+        first = next(finding for finding in findings if finding.drops)
+        raise DataError(
+            f"{run.data / BASE_MIX}: none of {len(annotations.mix)} samples can be trained; the first, {first.sample}: {first.reason}; "
+            "bring the base mix and its pictures again"
+        )
     typed, problems = _sort_by_type(annotations.val, cfg, run)
+    if not typed:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in problems.items())
+        raise DataError(
+            f"none of {len(annotations.val)} validation questions was given a type ({reasons}); see data_prep.types and service"
+        )
     for reason, count in [*Counter(finding.reason for finding in findings).items(), *problems.items()]:
         run.drop(reason, count)
     types = Counter(sample["question_type"] for sample in typed)

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib import files, paths, runs
+from lib import files, paths, runs, services
 from lib.config import StageSettings
+from lib.metrics import judged
+from lib.progress import Bar
 from lib.runs import Run
-from lib.submissions.dataengine import benchmarks, data_prep, infer, scoring, uploads, weights
+from lib.submissions.dataengine import benchmarks, data_prep, infer, judging, scoring, uploads, weights
 from lib.submissions.dataengine.infer import MODELS
 from lib.submissions.dataengine.question_types import group_by_type
 from lib.submissions.dataengine.scoring import Answers
@@ -20,6 +22,7 @@ READS = ("data", "data_prep", "infer", "parent")
 SETTINGS = ("infer", "data_prep", "augmentation", "rounds")
 
 METRICS, REFERENCES = "metrics.json", "references"
+REVIEWS, SUMMARY = "llava-bench-reviews.jsonl", "llava-bench-summary.json"
 RESULTS, BAD_CASES, WEIGHTS = "evaluation/aokvqa_eval.json", "bad_case_aokvqa_classified.json", "weight.json"
 TABLE = (
     ("seed", "accuracy"), ("mmbench", "circular_accuracy"), ("mme", "perception"), ("mme", "cognition"), ("mme", "total"),
@@ -27,6 +30,7 @@ TABLE = (
 )  # fmt: skip
 
 References = dict[str, Any]
+Predictions = dict[str, dict[str, list[dict]]]  # model -> benchmark -> lines of its answer file
 
 
 def read_references(cfg: StageSettings, run: Run) -> References:
@@ -65,12 +69,12 @@ def group_scores(scores: Sequence[dict]) -> list[dict]:
     return [row for row in scores if row["group"] != "all" and (row["benchmark"], row["metric"]) in wanted and row["model"] in MODELS]
 
 
-def read_predictions(run: Run) -> dict[str, dict[str, list[dict]]]:
+def read_predictions(run: Run) -> Predictions:
     """Model -> benchmark -> the lines of its answer file, as 05 wrote them."""
     return _read_predictions(run.of("infer"))
 
 
-def score(predictions: dict[str, dict[str, list[dict]]], references: References, cfg: StageSettings) -> list[dict]:
+def score(predictions: Predictions, references: References, cfg: StageSettings) -> list[dict]:
     """The rows of every benchmark and model (lib.submissions.dataengine.scoring), and of SEED-Bench's control."""
     rows = []
     for model, answers in predictions.items():
@@ -103,13 +107,15 @@ def write_scores(scores: list[dict], references: References, run: Run) -> list[s
     return [METRICS, *(f"{REFERENCES}/{name}.json" for name in references)]
 
 
-def write_submission(predictions: dict[str, dict[str, list[dict]]], cfg: StageSettings, run: Run) -> list[dict]:
+def write_submission(predictions: Predictions, cfg: StageSettings, run: Run) -> list[dict]:
     """Write what servers and official tools take, and what the next round reads; returns the files by benchmark."""
     rows = []
     references = _read_references(run.out)
     for name, lines in predictions["finetuned"].items():
         written = uploads.write(name, references[name], lines, run.out)
         rows += [{"benchmark": name, "file": str(path.relative_to(run.out))} for path in written]
+    if "llava-bench" in references:
+        rows += [{"benchmark": "llava-bench", "file": name} for name in _judge(references["llava-bench"], predictions, cfg, run)]
     if "aokvqa" in references:
         results = scoring.typed_results(references["aokvqa"], Answers("finetuned", predictions["finetuned"]["aokvqa"]))
         weighed = weights.weigh(weights.count_errors(results), rule="errors", smoothing=0.0, minimum=0)
@@ -142,10 +148,29 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
             show.table([_type_row(name, before, rounds[-1]) for name in types]),
         ),
     ]
+    if (run.out / SUMMARY).is_file():
+        found = files.read_json(run.out / SUMMARY)
+        sections.append((f"LLaVA-Bench, judged by {found['judge']}, the reference's answers beside ours:", show.table(found["categories"])))
     if (run.out / WEIGHTS).is_file():
         weighed = [{"type": name, "weight": value} for name, value in files.read_json(run.out / WEIGHTS).items()]
         sections.append(("By what the next round draws its types, the share of wrong answers:", show.table(weighed)))
     return sections
+
+
+def _judge(references: Mapping[str, Sequence[Mapping]], predictions: Predictions, cfg: StageSettings, run: Run) -> list[str]:
+    """Have LLaVA-Bench's answers judged; writes the reviews and their summary, which are no scores of this kit."""
+    lines, recipe = predictions["finetuned"]["llava-bench"], cfg.evaluate
+    requests = judging.build_requests(references, lines, model=recipe.language_model)
+    service = data_prep.open_service(recipe.service, judging.stand_in, run.out / "judging.jsonl", cfg)
+    with Bar("judging answers", len(requests)) as bar:
+        outcomes = service.ask(requests, bar.at)
+    for reason, count in services.count_failures(outcomes).items():
+        run.drop(f"answer not judged: {reason}", count)
+    reviews = judging.read_reviews(references, lines, outcomes)
+    summaries = judged.summarise_reviews(reviews, unreadable=recipe.quirks.reviews)
+    files.write_jsonl(run.out / REVIEWS, reviews)
+    files.write_json(run.out / SUMMARY, {"judge": recipe.language_model, "categories": judging.summary_rows(summaries)})
+    return [REVIEWS, SUMMARY]
 
 
 def _earlier(run: Run) -> list[Path]:
@@ -182,7 +207,7 @@ def _type_row(name: str, model: str, found: Mapping[tuple, dict]) -> dict:
     }
 
 
-def _read_predictions(folder: Path) -> dict[str, dict[str, list[dict]]]:
+def _read_predictions(folder: Path) -> Predictions:
     names = {model: sorted(folder.glob(f"*-{model}.jsonl")) for model in MODELS}
     return {
         model: {path.name.removesuffix(f"-{model}.jsonl"): files.read_jsonl(path) for path in found}

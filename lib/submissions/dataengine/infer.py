@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib import files, runs
+from lib import files, runs, store
 from lib.config import StageSettings
 from lib.runs import Run
 from lib.submissions.dataengine import benchmarks, data_prep, finetune, wording
@@ -27,6 +27,7 @@ READS = ("base", "data", "data_prep", "block_expansion", "finetune", "parent")
 SETTINGS = ("model", "finetune", "data_prep")
 
 MEASURES, SAMPLES, SHOWN, SAMPLE_SIDE = "val-measures.json", "samples", 6, 220
+RELEASED = f"{store.MEDIA}/released"
 MODELS = ("finetuned", "baseline", "base")  # a run has the first and one of the others
 OPTION = re.compile(r"^([A-E])\. (.*)$")
 CHOSEN = ("seed", "mmbench", "scienceqa", "aokvqa")  # multiple choice
@@ -74,7 +75,12 @@ class Answerer:
 
 def load_model(cfg: StageSettings, run: Run) -> Answerer:
     """The weights under test: those that 04 made, or the released ones named by `infer.checkpoint`."""
-    return Answerer("finetuned", cfg.infer.checkpoint or run.of("finetune") / "model", cfg.infer.precision)
+    if cfg.infer.checkpoint is None:
+        return Answerer("finetuned", run.of("finetune") / "model", cfg.infer.precision)
+    from lib.submissions.dataengine import released
+
+    folder = released.adopt(cfg.infer.checkpoint, run.base, run.out / RELEASED, cfg.infer.precision)
+    return Answerer("finetuned", folder, cfg.infer.precision)
 
 
 def load_baseline(cfg: StageSettings, run: Run) -> Answerer:
@@ -206,7 +212,7 @@ def write_samples(predictions: list[Prediction], run: Run) -> list[str]:
 
     from lib import llava
 
-    pictured = [one for one in predictions if one.prompt.picture is not None]
+    pictured = [one for one in predictions if one.prompt.picture is not None and not one.failure]  # a failure's picture may be broken
     chosen = pictured[:: max(1, len(pictured) // SHOWN)][:SHOWN]
     rows = []
     for number, one in enumerate(chosen):

@@ -14,6 +14,9 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+Benchmark = Literal[
+    "seed", "mme", "gqa", "vqav2", "vqav2_val", "pope", "textvqa", "vizwiz", "mm-vet", "llava-bench", "mmbench", "scienceqa", "aokvqa"
+]  # fmt: skip
 
 
 class Toy(Section):
@@ -102,7 +105,7 @@ class Infer(Section):
     """Answering the benchmarks."""
 
     checkpoint: Path | None  # released weights, a folder, in place of 04's result
-    benchmarks: Annotated[list[str], Field(min_length=1)]
+    benchmarks: Annotated[list[Benchmark], Field(min_length=1)]
     answers: Literal["generated", "chosen"]  # of multiple choice: free text, or the likeliest option
     precision: Literal["nf4", "bf16", "fp32"]
     max_new_tokens: Positive | None  # None: that of each benchmark's published driver
@@ -110,14 +113,17 @@ class Infer(Section):
 
 
 class EvaluateQuirks(Section):
-    """Defect of the published scorer: choices that are never lower-cased."""
+    """Defects of the published scorers: choices that are never lower-cased, unreadable reviews that count as -1."""
 
     aokvqa: Quirk
+    reviews: Quirk
 
 
 class Evaluate(Section):
-    """The scores of each benchmark."""
+    """The scores of each benchmark, and who judges LLaVA-Bench's answers."""
 
+    service: Literal["offline", "endpoint"]
+    language_model: str
     quirks: EvaluateQuirks
 
 
@@ -145,12 +151,20 @@ class Settings(config.Settings):
     machine: Machine
 
     @model_validator(mode="after")
-    def _engine_has_a_parent(self) -> Self:
-        """Refuse to generate after no round, and to train blocks, of which this paper has none."""
+    def _goes_together(self) -> Self:
+        """Refuse to generate after no round, to ask a benchmark twice, to go on without bad cases, and to train blocks: there are none."""
         if self.augmentation.source == "engine" and self.rounds.parent is None:
             raise ConfigError(
                 "augmentation.source is engine, which reads the bad cases of an earlier round, and rounds.parent names none; "
                 "give its run folder, or run the rounds from the first with rounds.last=1"
+            )
+        twice = [name for name in self.infer.benchmarks if self.infer.benchmarks.count(name) > 1]
+        if twice:
+            raise ConfigError(f"infer.benchmarks names {twice[0]} more than once; name each benchmark once")
+        if self.rounds.number < self.rounds.last and "aokvqa" not in self.infer.benchmarks:
+            raise ConfigError(
+                f"rounds.last is {self.rounds.last}, and every round but the last has to answer aokvqa, whose bad cases the next one "
+                "reads; add it to infer.benchmarks, or set rounds.last=0"
             )
         if self.finetune.method == "blocks":
             raise ConfigError("finetune.method is blocks, and dataengine inserts none; it is lora, full or projector")
@@ -163,6 +177,15 @@ class Settings(config.Settings):
     def parent(self) -> Path | None:
         """The run folder of the round before."""
         return self.rounds.parent
+
+    def uses(self) -> frozenset[str]:
+        """The benchmarks, the published records, and what the engine writes about; a run that others follow needs that as well."""
+        found = {*self.infer.benchmarks}
+        if self.augmentation.source == "published":
+            found.add("records")
+        if self.augmentation.source == "engine" or self.rounds.number < self.rounds.last:
+            found |= {"engine", f"engine by {self.augmentation.embedding}"}
+        return frozenset(found)
 
     def following(self, folder: Path) -> tuple[str, ...]:
         """The overrides of the round that follows the finished run in `folder`; none after the last."""

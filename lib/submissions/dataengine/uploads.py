@@ -8,6 +8,7 @@ from lib import files
 from lib.metrics import gqa, judged, multiple_choice, scienceqa, vqa, yes_no
 
 FOLDER = "answers_upload"
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 Lines = Sequence[dict]
 
 
@@ -32,13 +33,14 @@ def _seed(annotation: Any, lines: Lines, folder: Path) -> list[Path]:
 
 
 def _mmbench(rows: Any, lines: Lines, folder: Path) -> list[Path]:
-    """MMBench's server takes a spreadsheet."""
+    """MMBench's server takes a spreadsheet, which cannot hold the control characters that an answer may."""
     from openpyxl import Workbook
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
     header, sheet = multiple_choice.mmbench_sheet(rows, _by_question(lines))
     book = Workbook()
     for cells in (header, *sheet):
-        book.active.append(cells)
+        book.active.append([ILLEGAL_CHARACTERS_RE.sub(UNKNOWN, cell) if isinstance(cell, str) else cell for cell in cells])
     target = folder / "mmbench_dev_20230712.xlsx"
     folder.mkdir(parents=True, exist_ok=True)
     book.save(target)

@@ -1,0 +1,359 @@
+"""Every choice of dataengine's settings by one override each, asserted for what it does; the stages before it are hits.
+
+The stages are played in this process from the cells of their notebooks (tests/small.py), and what they start as processes of their own
+runs in it too: torch is loaded once for all.
+"""
+
+import functools
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from lib import checkpoints, config, curves, files, generation, launch, models, runs, training
+from lib.errors import DataError
+from lib.submissions.dataengine import augmentation, benchmarks, costs, data_prep, embeddings, evaluate, infer, mix, wording
+from lib.submissions.dataengine.question_types import AOKVQA_TYPES
+from lib.submissions.dataengine.scoring import Answers, typed_results
+from lib.submissions.dataengine.settings import Benchmark
+from tests import small
+from tests.small import SmallRun
+
+pytestmark = [pytest.mark.notebook, pytest.mark.slow]
+
+SUBMISSION = "dataengine"
+PUBLISHED = {"augmentation.source": "published"}
+PRETRAIN = {"finetune.method": "projector", "finetune.lr": "1.0e-3", "finetune.projector_lr": "null"}
+FEWER = {"infer.benchmarks": "[gqa, mm-vet]", "rounds.last": "0"}
+CLIP = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training and the parts of an inference run where the tests run."""
+
+    def run(command: Sequence[str], log_file: Path, **_: object) -> float:
+        assert command[-2] == training.__name__ and training.main([command[-1]]) == 0
+        return 0.0
+
+    def run_parts(commands: Sequence[Sequence[str]], log_files: Sequence[Path], **_: object) -> None:
+        for command in commands:
+            assert command[-3] == generation.__name__ and generation.main(command[-2:]) == 0
+
+    monkeypatch.setattr(launch, "run", run)
+    monkeypatch.setattr(launch, "run_parts", run_parts)
+
+
+def read(path: Path) -> dict | list:
+    """A JSON file."""
+    return json.loads(path.read_text())
+
+
+@functools.cache
+def _played_once(stage: str, changes: tuple[tuple[str, str], ...]) -> Path:
+    return small.play(stage, dict(changes), of="dataengine")
+
+
+def played(stage: str, changes: Mapping[str, str]) -> Path:
+    """The folder of a stage played with these changes, played once for all tests that look at it."""
+    return _played_once(stage, tuple(changes.items()))
+
+
+def second(run: SmallRun, changes: Mapping[str, str]) -> dict[str, str]:
+    """These changes in a second round."""
+    return {"rounds.number": "1", "rounds.parent": str(run.before.folder), "augmentation.source": "engine", **changes}
+
+
+def state(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights of a folder by name, all in one spelling."""
+    found = {name: value for path in sorted(folder.glob("*.safetensors")) for name, value in load_file(path).items()}
+    return {checkpoints.from_hugging_face(name): value for name, value in found.items()}
+
+
+def changed_names(run: SmallRun, folder: Path) -> set[str]:
+    """Names of the weights that a training changed."""
+    (base,) = (run.home / "data" / "base").glob("llava-????????????")
+    before, after = state(base), state(folder / "model")
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def settings_of(stage: str, changes: Mapping[str, str]) -> config.StageSettings:
+    """The settings of a stage with these changes."""
+    module = {"infer": infer, "evaluate": evaluate}[stage]
+    return config.resolve("dataengine", overrides=small.overrides(changes, of="dataengine")).for_stage(stage, module.SETTINGS)
+
+
+# 01
+
+
+def test_the_questions_are_sorted_into_the_eighteen_types_of_the_first_version(small_run):
+    typed = data_prep.read_typed(played("data_prep", {"data_prep.types": "aokvqa"}))
+    before = data_prep.read_typed(small_run.stage("data_prep"))
+    assert [one["question"] for one in sorted(typed, key=lambda one: one["question_id"])] == [
+        one["question"] for one in sorted(before, key=lambda one: one["question_id"])
+    ]
+    assert {one["question_type"] for one in typed} <= set(AOKVQA_TYPES)
+    assert len({one["question_type"] for one in typed}) == len({one["question_type"] for one in before}) == 6
+
+
+# 02: the published records
+
+
+def shown(view: str) -> tuple[list[dict], list[dict]]:
+    """The published records, and the samples that this view makes of them."""
+    folder = played("augmentation", {**PUBLISHED, "augmentation.view": view})
+    return read(folder / "dataengine_llava.json"), [one for one in augmentation.read_merged(folder) if str(one["id"]).startswith("engine_")]
+
+
+def question_of(sample: dict) -> str:
+    """What a sample asks, without the mark of the picture."""
+    return sample["conversations"][0]["value"].removeprefix("<image>\n")
+
+
+def answer_of(sample: dict) -> str:
+    """What a sample answers."""
+    return sample["conversations"][1]["value"]
+
+
+@pytest.mark.parametrize("view", ["mc", "mcp", "da", "short", "mixed"])
+def test_a_view_decides_what_is_asked_and_answered(view):
+    records, samples = shown(view)
+    assert samples
+    for one in samples:
+        own, number = one["id"].removeprefix("engine_").split("_")
+        record = records[int(number)]
+        assert one["image"] == record["image"] and own == view or (view == "mixed" and own in ("mc", "mcp", "da", "short"))
+        options = dict(re.findall(r"^([A-E])\. (.*)$", question_of(one), flags=re.MULTILINE))
+        if own in ("mc", "mcp"):
+            assert sorted(options.values()) == sorted(record["options"]) and options[answer_of(one)] == record["short_answer"]
+            assert own == "mcp" or list(options.values()) == record["options"]
+        else:
+            assert not options
+            assert answer_of(one) == record["answer" if own == "da" else "short_answer"]
+            assert question_of(one).endswith(wording.WORD_REQUEST) == (own == "short")
+
+
+def test_permuted_options_are_in_another_order_and_mixed_views_are_several():
+    orders = [[re.findall(r"^[A-E]\. (.*)$", question_of(one), flags=re.MULTILINE) for one in shown(view)[1]] for view in ("mc", "mcp")]
+    assert len(orders[0]) == len(orders[1]) and orders[0] != orders[1]
+    assert len({one["id"].split("_")[1] for one in shown("mixed")[1]}) > 1
+
+
+def test_what_is_odd_about_the_published_records_is_counted_and_a_lost_picture_is_not_trained_on(small_run):
+    folder = played("augmentation", {**PUBLISHED, "augmentation.view": "mc"})
+    dropped = read(folder / "record.json")["dropped"]
+    records = read(folder / "dataengine_llava.json")
+    lost = [one for one in records if not (small_run.data / one["image"]).is_file()]
+    bare = [one for one in records if "options" not in one]
+    assert (dropped[mix.PICTURE_MISSING], dropped["no options for a multiple-choice view"]) == (1, len(bare))
+    assert dropped["key spelt choide_answer"] > 0 and len(lost) == 1
+    trained = played("finetune", {**PUBLISHED, "augmentation.view": "mc"})
+    names = {path for one in files.read_jsonl(trained / "train.jsonl") for path in one["pictures"]}
+    assert not {one["image"] for one in lost} & names
+    assert {one["image"] for one in records} & names
+
+
+# 02: the engine
+
+
+def test_equal_weights_draw_every_type_alike(small_run):
+    folder = played("augmentation", second(small_run, {"augmentation.weights": "equal"}))
+    before = small_run.stage("augmentation")
+    assert set(read(folder / "weight.json").values()) == {1.0}
+    assert set(read(folder / "weight.json")) == set(read(before / "weight.json"))
+    assert read(folder / "queries.json") != read(before / "queries.json")
+
+
+def test_smoothing_draws_the_shares_of_errors_towards_a_half(small_run):
+    smoothing = 5.0
+    folder = played("augmentation", second(small_run, {"augmentation.smoothing": str(smoothing)}))
+    for row in read(folder / "report.json")["types"]:
+        assert row["weight"] == round((row["wrong"] + smoothing) / (row["questions"] + 2 * smoothing), 3)
+    assert read(folder / "weight.json") != read(small_run.stage("augmentation") / "weight.json")
+
+
+def test_a_type_of_too_few_questions_has_no_weight(small_run):
+    with pytest.raises(DataError, match=r"no question type has 2 bad cases and a weight above 0 \(bad cases: .* at weight 0"):
+        small.play("augmentation", second(small_run, {"augmentation.minimum": "11"}), of="dataengine")
+    folder = played("augmentation", second(small_run, {"augmentation.minimum": "10"}))
+    assert read(folder / "weight.json") == read(small_run.stage("augmentation") / "weight.json")
+
+
+def test_as_published_a_reply_of_three_options_is_a_record(small_run):
+    many = {"augmentation.queries": "55"}
+    folder = played("augmentation", second(small_run, {**many, "augmentation.quirks.replies": "as_published"}))
+    before = played("augmentation", second(small_run, many))
+    assert files.read_jsonl(folder / "replies.jsonl") == files.read_jsonl(before / "replies.jsonl")
+    assert {len(one["choices"]) for one in read(before / "post_processed.json")} == {4}
+    assert {len(one["choices"]) for one in read(folder / "post_processed.json")} == {3, 4}
+    assert sum(read(folder / "report.json")["dropped"].values()) < sum(read(before / "report.json")["dropped"].values())
+
+
+def test_with_the_features_of_clip_the_neighbours_are_others(small_run):
+    place = small_run.home / "data" / "base" / embeddings.CLIP
+    models.save_weights(models.build_open_clip(CLIP, name="ViT-tiny-clip", seed=0), place)
+    try:
+        folder = played("augmentation", second(small_run, {"augmentation.embedding": "ViT-B-32", "augmentation.top_k": "2"}))
+    finally:
+        shutil.rmtree(place)
+    tower = played("augmentation", second(small_run, {"augmentation.top_k": "2"}))
+    drawn = [[one["image_id"] for one in read(where / "queries.json")] for where in (folder, tower)]
+    assert len(drawn[0]) == len(drawn[1]) and drawn[0] != drawn[1]
+
+
+def test_features_that_are_there_are_not_computed_again(small_run, tmp_path):
+    names = [
+        one.picture for one in infer.build_prompts(settings_of("infer", {"infer.benchmarks": "[aokvqa]"}), as_run(small_run, tmp_path))
+    ]
+    (base,) = (small_run.home / "data" / "base").glob("llava-????????????")
+    first = embeddings.embed(names, small_run.data, embedding="tower", model=base, cache=tmp_path / "features")
+    again = embeddings.embed(names, small_run.data, embedding="tower", model=tmp_path / "no model", cache=tmp_path / "features")
+    assert first.shape == (len(names), 64) and (first == again).all()
+
+
+def test_fewer_queries_are_asked(small_run):
+    folder = played("augmentation", second(small_run, {"augmentation.queries": "5"}))
+    assert read(folder / "queries.json") == read(small_run.stage("augmentation") / "queries.json")[:5]
+
+
+# 04
+
+
+def of_variant(name: str) -> dict[str, str]:
+    """The changes that make the small chain that of a variant; what the tiny profile sets anyway stays."""
+    of_profile = dict(config.flatten(config.layers("dataengine")["profiles"]["tiny"]))
+    own = config.flatten(config.layers("dataengine")["variants"][name])
+    return {key: yaml.safe_dump(value, default_flow_style=True).split("\n")[0] for key, value in own if key not in of_profile}
+
+
+def test_the_projector_alone_is_trained_on_pictures_and_what_was_last_said_about_them(small_run):
+    assert of_variant("pretrain")["finetune.method"] == "projector"
+    folder = played("finetune", PRETRAIN)
+    changed = changed_names(small_run, folder)
+    assert len(changed) == 4 and all("multi_modal_projector" in name for name in changed)
+    assert curves.read_params(folder / "params.txt")["template"] == "plain"
+    pictured = [one for one in augmentation.read_merged(small_run.before.stage("augmentation")) if "image" in one]
+    samples = files.read_jsonl(folder / "train.jsonl")
+    assert len(samples) == len(pictured)
+    for one, sample in zip(samples, pictured, strict=True):
+        assert [turn["text"] for turn in one["turns"]] == ["<image>", sample["conversations"][-1]["value"]]
+
+
+def test_full_training_changes_everything_but_the_tower(small_run):
+    changed = changed_names(small_run, played("finetune", {"finetune.method": "full"}))
+    untouched = {name for name in state(small_run.stage("finetune") / "model") if name not in changed}
+    assert untouched and all("vision_tower" in name for name in untouched)
+
+
+# 05 and 06
+
+
+def answers(folder: Path, benchmark: str, model: str = "finetuned") -> list[str]:
+    """What was answered to the questions of a benchmark."""
+    return [one["text"] for one in infer.read_answers(folder, benchmark, model)]
+
+
+def test_free_text_is_not_chosen_among_the_options(small_run):
+    changes = {"infer.answers": "generated"}
+    played("data_prep", changes)
+    folder, chosen = played("infer", changes), small_run.before.stage("infer")
+    for benchmark in infer.CHOSEN:
+        assert len(answers(folder, benchmark)) == len(answers(chosen, benchmark))
+        assert answers(folder, benchmark) != answers(chosen, benchmark)
+    assert answers(folder, "gqa") == answers(chosen, "gqa")  # asked in free text either way
+    scored = read(played("evaluate", changes) / "metrics.json")["scores"]
+    assert {row["n"] for row in scored if row["benchmark"] == "seed" and row["group"] == "all"} == {len(answers(folder, "seed"))}
+
+
+def test_multiple_choice_is_asked_with_its_options_or_as_a_question_for_a_word(small_run):
+    prompts = infer.build_prompts(settings_of("infer", {"infer.benchmarks": "[seed, gqa, aokvqa]"}), as_run(small_run, small_run.home))
+    for prompt in prompts:
+        free, choosing = (infer.to_conversation(prompt, choose=choose and prompt.asked.benchmark != "gqa") for choose in (False, True))
+        assert free.questions == (prompt.asked.text,) and free.choices == ()
+        if prompt.asked.benchmark != "gqa":
+            assert len(choosing.choices) == 4 and choosing.questions[0].endswith(wording.WORD_REQUEST)
+            assert all(f". {option}\n" in prompt.asked.text for option in choosing.choices)
+
+
+def as_run(run: SmallRun, out: Path) -> runs.Run:
+    """What 05 of the first round gets, with a place of its own to write to."""
+    stages = {name: run.before.stage(name) for name in ("data_prep", "block_expansion", "finetune")}
+    return runs.Run("dataengine", "infer", "tiny", out, out, "", stages, data=run.data)
+
+
+def test_a_shorter_list_of_benchmarks_is_asked_and_scored_alone():
+    for stage in ("data_prep", "augmentation", "finetune"):
+        played(stage, FEWER)
+    asked, scored = played("infer", FEWER), played("evaluate", FEWER)
+    assert {path.name for path in asked.glob("*-*.jsonl")} == {
+        f"{name}-{who}.jsonl" for name in ("gqa", "mm-vet") for who in ("base", "finetuned")
+    }
+    assert {row["benchmark"] for row in read(scored / "metrics.json")["scores"]} == {"gqa", "val", "data"}
+    assert {path.name for path in (scored / "references").iterdir()} == {"gqa.json", "mm-vet.json"}
+    assert not (scored / "weight.json").exists()
+    assert not (played("data_prep", FEWER) / "media" / "eval").exists()  # mmbench's pictures
+
+
+def test_the_names_in_the_settings_are_the_benchmarks_there_are():
+    assert sorted(Benchmark.__args__) == sorted(benchmarks.BENCHMARKS) == sorted(costs.QUESTIONS)
+
+
+def test_shards_and_batches_change_no_answer(small_run, tmp_path):
+    for place, changes in {"shards": {"machine.shards": "2"}, "batches": {"machine.batch": "3"}}.items():
+        cfg = settings_of("infer", {"infer.benchmarks": "[gqa, scienceqa, textvqa]", "rounds.last": "0", **changes})
+        run = as_run(small_run, tmp_path / place)
+        found = infer.predict(infer.load_model(cfg, run), infer.build_prompts(cfg, run), cfg, run)
+        parts = sorted(path.name for path in (run.out / "features/finetuned/gqa").glob("answers-*"))
+        assert len(parts) == int(changes.get("machine.shards", "1"))
+        for benchmark in cfg.infer.benchmarks:
+            own = [one.text for one in found if one.prompt.asked.benchmark == benchmark]
+            assert own == answers(small_run.before.stage("infer"), benchmark)
+
+
+def test_as_published_an_option_with_a_capital_is_never_right(small_run):
+    typed = data_prep.read_typed(small_run.stage("data_prep"))
+    capital = [one | {"choices": [option.capitalize() for option in one["choices"]]} for one in typed]
+    right = [{"question_id": one["question_id"], "text": "ABCDE"[one["correct_choice_idx"]]} for one in typed]
+    assert all(
+        one["model_answer"] == one["choices"][one["correct_choice_idx"]] for one in typed_results(capital, Answers("finetuned", right))
+    )
+    for quirk, expected in (("corrected", 100.0), ("as_published", 0.0)):
+        cfg = settings_of("evaluate", {"evaluate.quirks.aokvqa": quirk})
+        rows = evaluate.score({"finetuned": {"aokvqa": right}}, {"aokvqa": capital}, cfg)
+        (found,) = [row["value"] for row in rows if row["metric"] == "choice_accuracy"]
+        assert found == expected
+
+
+def test_which_records_a_model_was_trained_on_stands_beside_its_scores(small_run):
+    for run, expected in ((small_run.before, {"finetuned": "none"}), (small_run, {"baseline": "none", "finetuned": "engine"})):
+        rows = read(run.stage("evaluate") / "metrics.json")["scores"]
+        assert {row["model"]: row["records"] for row in rows if "records" in row} == expected
+
+
+# before anything starts
+
+
+def test_the_full_recipe_is_estimated_from_the_parameters_and_the_readmes_hours():
+    rows = {row["stage"]: row for row in costs.estimate(config.resolve("dataengine", profile="full").settings, gpus=8)}
+    assert rows["finetune"]["hours"] == 20.0 and "README" in rows["finetune"]["basis"]
+    pretrain = config.resolve("dataengine", variant="pretrain", profile="full").settings
+    alone = {row["stage"]: row for row in costs.estimate(pretrain, gpus=8)}["finetune"]
+    assert alone["hours"] == 3.5 and "20,979,712 trained parameters" in alone["basis"]
+    assert costs.estimate(config.resolve("dataengine").settings, gpus=1) == []
+
+
+@pytest.mark.parametrize("name", config.layers("dataengine")["variants"])
+def test_a_variant_can_be_resolved_in_both_profiles(name):
+    usual = [config.resolve("dataengine", profile=profile).values() for profile in ("full", "tiny")]
+    assert [config.resolve("dataengine", variant=name, profile=profile).values() for profile in ("full", "tiny")] != usual
