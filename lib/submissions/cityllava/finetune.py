@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lib import adapters, blocks, conversation, files, journal, launch, runtime, shards
+from lib import adapters, blocks, conversation, shards, tuning
 from lib.config import StageSettings
 from lib.curves import RunCurves
-from lib.errors import ConfigError, DataError
-from lib.launch import Step
+from lib.errors import DataError
 from lib.runs import Run
 from lib.submissions.cityllava import augmentation, block_expansion, data_prep, filters, short_qa
 from lib.submissions.cityllava.short_qa import KINDS, Record
@@ -17,10 +16,7 @@ from lib.submissions.cityllava.short_qa import KINDS, Record
 READS = ("base", "data_prep", "augmentation", "block_expansion")
 SETTINGS = ("model", "pictures", "block_expansion")
 
-PROGRAM = "lib.training"
 TEMPLATE = "chatml_direct"
-TRAIN, VAL = "train.jsonl", "val.jsonl"
-SCHEDULE_POINTS = 400
 
 
 @dataclass(frozen=True)
@@ -43,10 +39,7 @@ def build_dataset(cfg: StageSettings, run: Run) -> Trained:
     """The samples that 02 chose. Raises ConfigError if they do not fill one step."""
     records = augmentation.read_trained(run.of("augmentation"))
     recipe = cfg.finetune
-    per_step = recipe.batch_size * recipe.accumulation * recipe.processes
-    if len(records) < per_step:
-        raise ConfigError(f"finetune.batch_size: {per_step} samples a step, there are {len(records)}; make the batch smaller")
-    per_epoch = math.ceil(len(records) / per_step)
+    per_epoch = tuning.steps_per_epoch(len(records), recipe)
     return Trained(tuple(records), data_prep.media_root(run.of("data_prep")), per_epoch, per_epoch * recipe.epochs)
 
 
@@ -104,24 +97,12 @@ def trainable(model: dict[str, tuple[int, ...]], cfg: StageSettings) -> list[dic
 
 def guessing_loss(cfg: StageSettings) -> float:
     """The loss (nats) of guessing every token of the vocabulary alike: ln V."""
-    from lib import llava
-
-    architecture = cfg.model.architecture or llava.ARCHITECTURES[cfg.model.name]
-    return math.log(architecture["text"]["vocab_size"])
+    return tuning.guessing_loss(cfg)
 
 
 def planned_schedule(dataset: Trained, cfg: StageSettings) -> list[tuple[int, float]]:
     """(step, learning rate) over the whole training, thinned for drawing: a linear warm-up, then half a cosine."""
-    recipe = cfg.finetune
-    warmup = math.ceil(recipe.warmup_ratio * dataset.steps)
-    stride = max(1, dataset.steps // SCHEDULE_POINTS)
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return recipe.lr * step / warmup
-        return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, dataset.steps - warmup)))
-
-    return [(step, rate(step)) for step in range(0, dataset.steps + 1, stride)]
+    return tuning.learning_rates(dataset.steps, cfg.finetune)
 
 
 def train(dataset: Trained, cfg: StageSettings, run: Run) -> RunCurves:
@@ -129,44 +110,19 @@ def train(dataset: Trained, cfg: StageSettings, run: Run) -> RunCurves:
 
     Returns the curves of its journal. Raises StageFailed with the end of its log.
     """
-    files.write_jsonl(run.out / TRAIN, (asdict(to_sample(record, cfg)) for record in dataset.records))
-    files.write_jsonl(run.out / VAL, (asdict(to_sample(record, cfg)) for record in validation_records(cfg, run)))
-    plan = run.out / "checkpoints" / "plan.json"
-    files.write_json(plan, training_plan(cfg, run))
-    command = launch.command(PROGRAM, [str(plan)], processes=cfg.finetune.processes)
-    launch.run(command, run.out / "train.log", watch=lambda: watch(run.out), label="training")
-    return journal.curves(run.out)
-
-
-def watch(out: Path) -> Step | None:
-    """The newest step of the journal with its loss, rate and pace."""
-    row = journal.last_step(out)
-    if row is None:
-        return None
-    return Step(row["step"], row["of"], f"loss {row['loss']:.3f} | lr {row['lr']:.1e} | {row['samples_per_second']:.1f} samples/s")
+    samples, held_out = ((to_sample(one, cfg) for one in given) for given in (dataset.records, validation_records(cfg, run)))
+    return tuning.train(cfg, start(cfg, run), samples, held_out, run.out)
 
 
 def validation_rows(training: RunCurves) -> list[dict]:
     """One row per validation: epochs done, loss per token on held-out captions."""
-    return [{"epochs": round(found.epoch, 2), **found.metrics} for found in training.validations]
+    return tuning.validation_rows(training)
 
 
-def training_plan(cfg: StageSettings, run: Run) -> dict:
-    """The plan of `lib.training`: the recipe of the settings, and where things lie."""
-    return {
-        **cfg.finetune.model_dump(mode="json"),
-        "out": str(run.out),
-        "model": str(block_expansion.start_weights(run)),
-        "train": str(run.out / TRAIN),
-        "val": str(run.out / VAL),
-        "media_root": str(data_prep.media_root(run.of("data_prep"))),
-        "template": TEMPLATE,
-        "resize": cfg.pictures.resize,
-        "new_blocks": cfg.block_expansion.new_blocks,
-        "seed": cfg.seed,
-        "workers": cfg.machine.workers,
-        "device": runtime.accelerator(),
-    }
+def start(cfg: StageSettings, run: Run) -> tuning.Start:
+    """The weights that 03 handed on, and how the samples are shown to them."""
+    media = data_prep.media_root(run.of("data_prep"))
+    return tuning.Start(block_expansion.start_weights(run), media, TEMPLATE, cfg.pictures.resize, cfg.block_expansion.new_blocks)
 
 
 def validation_records(cfg: StageSettings, run: Run) -> list[Record]:
@@ -199,17 +155,7 @@ def view_paths(image: str, views: Sequence[str]) -> list[str]:
 
 def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
     """Speed, memory and gradient over the training."""
-    from lib import show
-
-    rows = [row for row in journal.read(run.out) if row["kind"] == "train"]
-    names = ("step", "loss", "lr", "grad_norm", "samples_per_second", "memory_mib")
-    chosen = rows[:: max(1, len(rows) // 8)]
-    return [
-        (
-            "Some logged steps: loss (nats), gradient norm, speed, peak memory (MiB):",
-            show.table([{n: row[n] for n in names} for row in chosen]),
-        )
-    ]
+    return [tuning.logged_steps(run.out)]
 
 
 def _turns(record: Record) -> tuple[conversation.Turn, ...]:

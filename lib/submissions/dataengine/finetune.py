@@ -1,26 +1,20 @@
 """04 of dataengine: adapters on the language model and a projector that learns at its own rate (specs/dataengine.md section 4)."""
 
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
-from lib import adapters, conversation, files, journal, launch, runtime, shards
+from lib import adapters, conversation, shards, tuning
 from lib.config import StageSettings
 from lib.conversation import IMAGE, Turn
 from lib.curves import RunCurves
-from lib.errors import ConfigError
-from lib.launch import Step
 from lib.runs import Run
 from lib.submissions.dataengine import augmentation, benchmarks, data_prep, wording
 
 READS = ("base", "data", "data_prep", "augmentation", "block_expansion")
 SETTINGS = ("model", "data_prep")
 
-PROGRAM = "lib.training"
 TEMPLATE, PLAIN = "vicuna_v1", "plain"
 RESIZE = "pad"
-TRAIN, VAL = "train.jsonl", "val.jsonl"
-SCHEDULE_POINTS = 400
 VALIDATED = 64  # questions
 
 
@@ -44,10 +38,7 @@ def build_dataset(cfg: StageSettings, run: Run) -> Trained:
     samples, recipe = augmentation.read_merged(run.of("augmentation")), cfg.finetune
     if recipe.method == "projector":
         samples = [sample for sample in samples if "image" in sample]  # a caption each
-    per_step = recipe.batch_size * recipe.accumulation * recipe.processes
-    if len(samples) < per_step:
-        raise ConfigError(f"finetune.batch_size: {per_step} samples a step, there are {len(samples)}; make the batch smaller")
-    per_epoch = math.ceil(len(samples) / per_step)
+    per_epoch = tuning.steps_per_epoch(len(samples), recipe)
     return Trained(tuple(samples), per_epoch, per_epoch * recipe.epochs)
 
 
@@ -100,24 +91,12 @@ def trainable(model: dict[str, tuple[int, ...]], cfg: StageSettings) -> list[dic
 
 def guessing_loss(cfg: StageSettings) -> float:
     """The loss (nats) of guessing every token of the vocabulary alike: ln V."""
-    from lib import llava
-
-    architecture = cfg.model.architecture or llava.ARCHITECTURES[cfg.model.name]
-    return math.log(architecture["text"]["vocab_size"])
+    return tuning.guessing_loss(cfg)
 
 
 def planned_schedule(dataset: Trained, cfg: StageSettings) -> list[tuple[int, float]]:
     """(step, learning rate) over the whole training, thinned for drawing: a linear warm-up, then half a cosine."""
-    recipe = cfg.finetune
-    warmup = math.ceil(recipe.warmup_ratio * dataset.steps)
-    stride = max(1, dataset.steps // SCHEDULE_POINTS)
-
-    def rate(step: int) -> float:
-        if step < warmup:
-            return recipe.lr * step / warmup
-        return recipe.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, dataset.steps - warmup)))
-
-    return [(step, rate(step)) for step in range(0, dataset.steps + 1, stride)]
+    return tuning.learning_rates(dataset.steps, cfg.finetune)
 
 
 def train(dataset: Trained, cfg: StageSettings, run: Run) -> RunCurves:
@@ -125,44 +104,18 @@ def train(dataset: Trained, cfg: StageSettings, run: Run) -> RunCurves:
 
     Returns the curves of its journal. Raises StageFailed with the end of its log.
     """
-    files.write_jsonl(run.out / TRAIN, (asdict(to_sample(sample, cfg)) for sample in dataset.samples))
-    files.write_jsonl(run.out / VAL, (asdict(to_sample(sample, cfg)) for sample in validation_samples(run)))
-    plan = run.out / "checkpoints" / "plan.json"
-    files.write_json(plan, training_plan(cfg, run))
-    command = launch.command(PROGRAM, [str(plan)], processes=cfg.finetune.processes)
-    launch.run(command, run.out / "train.log", watch=lambda: watch(run.out), label="training")
-    return journal.curves(run.out)
-
-
-def watch(out: Path) -> Step | None:
-    """The newest step of the journal with its loss, rate and pace."""
-    row = journal.last_step(out)
-    if row is None:
-        return None
-    return Step(row["step"], row["of"], f"loss {row['loss']:.3f} | lr {row['lr']:.1e} | {row['samples_per_second']:.1f} samples/s")
+    samples, held_out = ((to_sample(one, cfg) for one in given) for given in (dataset.samples, validation_samples(run)))
+    return tuning.train(cfg, start(cfg, run), samples, held_out, run.out)
 
 
 def validation_rows(training: RunCurves) -> list[dict]:
     """One row per validation: epochs done, loss per token on held-out questions."""
-    return [{"epochs": round(found.epoch, 2), **found.metrics} for found in training.validations]
+    return tuning.validation_rows(training)
 
 
-def training_plan(cfg: StageSettings, run: Run) -> dict:
-    """The plan of `lib.training`: the recipe of the settings, and where things lie."""
-    return {
-        **cfg.finetune.model_dump(mode="json"),
-        "out": str(run.out),
-        "model": str(run.base),
-        "train": str(run.out / TRAIN),
-        "val": str(run.out / VAL),
-        "media_root": str(run.data),
-        "template": template(cfg),
-        "resize": RESIZE,
-        "new_blocks": 0,
-        "seed": cfg.seed,
-        "workers": cfg.machine.workers,
-        "device": runtime.accelerator(),
-    }
+def start(cfg: StageSettings, run: Run) -> tuning.Start:
+    """The weights that 03 handed on, and how the samples are shown to them."""
+    return tuning.Start(run.base, run.data, template(cfg), RESIZE)
 
 
 def template(cfg: StageSettings) -> str:
@@ -197,14 +150,4 @@ def to_sample(sample: dict, cfg: StageSettings) -> conversation.Sample:
 
 def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
     """Speed, memory and gradient over the training."""
-    from lib import show
-
-    rows = [row for row in journal.read(run.out) if row["kind"] == "train"]
-    names = ("step", "loss", "lr", "grad_norm", "samples_per_second", "memory_mib")
-    chosen = rows[:: max(1, len(rows) // 8)]
-    return [
-        (
-            "Some logged steps: loss (nats), gradient norm, speed, peak memory (MiB):",
-            show.table([{n: row[n] for n in names} for row in chosen]),
-        )
-    ]
+    return [tuning.logged_steps(run.out)]
