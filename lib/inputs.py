@@ -91,7 +91,15 @@ def published_names(submission: str) -> tuple[str, ...]:
 
 
 def prepare(resolved: Resolved, reads: tuple[str, ...]) -> None:
-    """Make the toy data and the tiny base weights that are read and not there. Raises MissingInput for published ones."""
+    """Make the toy data and the tiny base weights that are read and not there.
+
+    Raises MissingInput for published ones, and for a round before that is no run.
+    """
+    if "parent" in reads and _parent_digest(resolved) is None:
+        raise MissingInput(
+            f"{resolved.submission}: rounds.parent is {resolved.settings.parent()}, which is no run folder; "
+            f"name a finished one of log/{resolved.submission}"
+        )
     if "data" in reads and _data_digest(resolved) is None:
         _write_toy_data(resolved)
     if "base" in reads and _base_digest(resolved) is None:

@@ -280,7 +280,9 @@ def test_a_round_before_that_is_not_finished_is_named_with_the_notebook_to_run(s
 def test_a_folder_that_is_no_run_is_missing_as_a_round_before(small_run, tmp_path):
     resolved = config.resolve("dataengine", overrides=small.overrides(second(tmp_path), of="dataengine"))
     assert inputs.missing(resolved) == [f"run: {tmp_path} (the round before; a finished run folder of dataengine)"]
-    assert refused(small_run, "augmentation", second(tmp_path)) == "dataengine: augmentation waits for parent"
+    assert refused(small_run, "augmentation", second(tmp_path)) == (
+        f"dataengine: rounds.parent is {tmp_path}, which is no run folder; name a finished one of log/dataengine"
+    )
 
 
 def before_02(run: SmallRun, out: Path, changes: Mapping[str, str]) -> tuple[config.StageSettings, runs.Run]:
