@@ -151,21 +151,13 @@ def _fit(
     source: Path, weights: list[Shard], config: dict, rename: Callable[[str], str], spell: Callable[[str], str]
 ) -> list[dict[str, Stored]]:
     """The shards with Hugging Face names, which are exactly the model's. `spell` gives a missing name as the source would have it."""
-    wanted = model_shapes(config)
-    fitted: list[dict[str, Stored]] = []
-    unexpected, misshapen = [], []
-    for shard in weights:
-        known = {name: stored for name, stored in shard.items() if not BUFFER.search(name)}
-        unexpected += [name for name in known if rename(name) not in wanted]
-        shapes = {name: (stored.shape, wanted.get(rename(name), stored.shape)) for name, stored in known.items()}
-        misshapen += [f"{name} {held} for {shape}" for name, (held, shape) in shapes.items() if held != shape]
-        fitted.append({rename(name): stored for name, stored in known.items()})
-    missing = [spell(name) for name in wanted if not any(name in shard for shard in fitted)]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-    listed = [f"{len(names)} {problem}: {shards.name_list(sorted(names))}" for problem, names in problems.items() if names]
+    known = [{name: stored for name, stored in shard.items() if not BUFFER.search(name)} for shard in weights]
+    held = {name: stored.shape for shard in known for name, stored in shard.items()}
+    spelled = {rename(name): name for name in held}
+    listed = shards.list_misfits(held, {spelled.get(name, spell(name)): shape for name, shape in model_shapes(config).items()})
     if listed:
         raise WeightsError(f"{source}: the tensors are not those of its config.json; {'; '.join(listed)}; copy the checkpoint again")
-    return fitted
+    return [{rename(name): stored for name, stored in shard.items()} for shard in known]
 
 
 def model_shapes(config: dict) -> dict[str, tuple[int, ...]]:

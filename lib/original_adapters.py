@@ -131,13 +131,7 @@ def original_shapes(place: Path, config: Mapping, rank: int) -> tuple[dict[str, 
 
 def check_tensors(place: Path, held: Mapping[str, Shape], wanted: Mapping[str, Shape]) -> None:
     """Raise WeightsError that lists every tensor of `place` that is missing, unexpected or of another shape than wanted."""
-    misshapen = [name for name in sorted(wanted.keys() & held.keys()) if held[name] != wanted[name]]
-    problems = {
-        "missing": sorted(wanted.keys() - held.keys()),
-        "unexpected": sorted(held.keys() - wanted.keys()),
-        "of another shape": [f"{name} {held[name]} for {wanted[name]}" for name in misshapen],
-    }
-    listed = [f"{len(names)} {problem}: {shards.name_list(names)}" for problem, names in problems.items() if names]
+    listed = shards.list_misfits(held, wanted)
     if listed:
         raise WeightsError(
             f"{place}: not the tensors that the config describes; {'; '.join(listed)}; copy it again, or name the one that fits"

@@ -185,6 +185,17 @@ def unfinished(target: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def list_misfits(held: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """What is wrong with tensors of these shapes where others are wanted: those missing, unexpected, of another shape; none if they fit."""
+    misshapen = [name for name in sorted(wanted.keys() & held.keys()) if held[name] != wanted[name]]
+    problems = {
+        "missing": sorted(wanted.keys() - held.keys()),
+        "unexpected": sorted(held.keys() - wanted.keys()),
+        "of another shape": [f"{name} {held[name]} for {wanted[name]}" for name in misshapen],
+    }
+    return [f"{len(names)} {problem}: {name_list(names)}" for problem, names in problems.items() if names]
+
+
 def name_list(names: Sequence[str]) -> str:
     """Tensor names for an error message: the first twenty, then how many more."""
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
