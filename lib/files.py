@@ -43,16 +43,20 @@ def read_json(path: Path) -> object:
 
 def read_jsonl(path: Path) -> list[dict]:
     """One object per line; blank lines are skipped. Raises DataError with the number of the first bad line."""
-    rows = []
+    return [row for _, row in numbered_jsonl(path)]
+
+
+def numbered_jsonl(path: Path) -> Iterator[tuple[int, dict]]:
+    """The same with the number of each line, from 1."""
     # Not splitlines: it also parts at U+2028 and the like, which JSON text may hold as they are.
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{path}:{number}: not valid JSON ({error.msg}); is the file cut off? bring or make it again") from None
-    return rows
+        yield number, row
 
 
 def read_yaml(path: Path) -> dict:

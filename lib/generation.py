@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from lib import runtime
 
@@ -20,7 +20,6 @@ if __name__ == "__main__":
     runtime.die_with_parent()
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -33,12 +32,12 @@ from lib.datasets import Collator, InstructionDataset
 from lib.errors import ConfigError, DataError, KitError, StageFailed
 from lib.llava import Llava, Resize
 from lib.progress import Bar
+from lib.training_plan import Positive
 
 logger = logging.getLogger(__name__)
 
 PROGRAM = "lib.generation"
 TOP_K = 50  # of transformers, for a checkpoint that names none
-Positive = Annotated[int, Field(gt=0)]
 Precision = Literal["nf4", "bf16", "fp32"]
 
 

@@ -8,6 +8,7 @@ nothing else comes. The key is nowhere but in the Authorization header.
 import contextlib
 import json
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from lib.errors import ConfigError, DataError, MissingInput, ServiceError
@@ -183,6 +184,15 @@ class Online:
             f"{place}: all {len(outcomes)} answers in a row failed ({_listed(count_failures(outcomes))}){said}; check {URL_VARIABLE}, "
             f"{KEY_VARIABLE} and the model {model!r}, then give the same command again: answers so far are kept in {self.answers}"
         )
+
+
+def open_service(
+    service: Literal["offline", "endpoint"], stand_in: Callable[[Request], str], answers: Path, *, at_once: int, timeout: float
+) -> Service:
+    """The offline stand-in, or the endpoint that the environment names behind the answers on file."""
+    if service == "offline":
+        return Offline(stand_in)
+    return Online(read_endpoint(os.environ), answers, at_once=at_once, timeout=timeout)
 
 
 def read_endpoint(environment: Mapping[str, str]) -> Endpoint | None:

@@ -5,7 +5,6 @@ stopped at is counted.
 """
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -176,11 +175,10 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
 
 
 def _open_service(cfg: StageSettings, run: Run) -> Service:
-    """The offline stand-in, or the endpoint of the environment behind the answers on file."""
-    if cfg.augmentation.service == "offline":
-        return services.Offline(short_qa.stand_in)
     machine = cfg.machine
-    return services.Online(services.read_endpoint(os.environ), run.out / ANSWERS, at_once=machine.requests, timeout=machine.timeout)
+    return services.open_service(
+        cfg.augmentation.service, short_qa.stand_in, run.out / ANSWERS, at_once=machine.requests, timeout=machine.timeout
+    )
 
 
 def _ask(service: Service, kind: Kind, proposals: Proposal, run: Run) -> list[Record]:

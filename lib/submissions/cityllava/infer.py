@@ -8,11 +8,11 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import files, records, store
+from lib.answering import Answerer
 from lib.config import StageSettings
 from lib.runs import Run
 from lib.submissions.cityllava import block_expansion, data_prep, finetune, official
@@ -22,7 +22,6 @@ from lib.submissions.cityllava.prompts import ORDERS, clean, question
 
 if TYPE_CHECKING:
     from lib.generation import Plan
-    from lib.llava import Llava
 
 READS = ("base", "data_prep", "block_expansion", "finetune")
 SETTINGS = ("model", "pictures", "block_expansion", "finetune")
@@ -63,22 +62,6 @@ class Prediction:
     pedestrian: str
     vehicle: str
     failure: str = ""
-
-
-@dataclass
-class Answerer:
-    """Weights under test: loaded when first needed, since answers of an interrupted run may all be there."""
-
-    name: str
-    folder: Path
-    precision: str
-
-    @cached_property
-    def bundle(self) -> "Llava":
-        """The model on this machine's accelerator."""
-        from lib import generation
-
-        return generation.load_model(self.folder, self.precision)
 
 
 def load_model(cfg: StageSettings, run: Run) -> Answerer:

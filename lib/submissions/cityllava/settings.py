@@ -1,18 +1,15 @@
 """The settings of cityllava: what each means, its unit and what it may be. Values and their sources stand in config.yaml."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lib import config
+from lib import config, llava_settings
 from lib.config import Quirk, Section
 from lib.errors import ConfigError
-from lib.training_plan import Recipe
+from lib.training_plan import Count, Positive, Rate, Recipe
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -34,29 +31,15 @@ class Data(Section):
     toy: Toy | None
 
 
-class Base(Section):
-    """How the tiny base weights are trained; their seed is fixed, as published weights are fixed."""
-
-    family: ClassVar[str] = "llava"
-    program: ClassVar[str] = "lib.base_llava"
+class Base(llava_settings.Base):
+    """How the tiny base weights are trained."""
 
     lessons: Literal["marked"]
-    seed: Count
-    scenes: Positive
-    tower_steps: Positive
-    base_steps: Positive
-    batch: Positive
-    tower_lr: Rate
-    base_lr: Rate
 
 
-class Model(Section):
+class Model(llava_settings.Model):
     """The LLaVA model and the weights that the run starts from."""
 
-    name: str
-    pretrained: str
-    parameters: Positive | None  # for the plan's estimate of memory; None in tiny
-    architecture: dict | None  # {"vision": CLIPVisionConfig, "text": LlamaConfig}, for a model made here
     base: Base | None
 
 

@@ -69,12 +69,13 @@ class Known:
 
 @dataclass(frozen=True)
 class Proposal:
-    """The queries of this round, what was drawn for each, the requests to the writer, and what was found while drawing."""
+    """What was drawn in this round, the query and the request to the writer for each draw, and what was found while drawing."""
 
     known: Known
     tallies: dict[str, Tally]
     weights: dict[str, float]
     draws: list[Draw]
+    queries: list[dict]
     requests: list[Request]
     findings: Counter[str]
 
@@ -120,14 +121,14 @@ def propose(samples: Known, cfg: StageSettings) -> Proposal:
     """The queries: types by weight, two bad cases each, a picture, the prompt. None where the engine is not asked for."""
     recipe = cfg.augmentation
     if samples.pool is None:
-        return Proposal(samples, {}, {}, [], [], Counter())
+        return Proposal(samples, {}, {}, [], [], [], Counter())
     tallies = weights.count_errors(samples.results)
     weighed = weights.weigh(tallies, rule=recipe.weights, smoothing=recipe.smoothing, minimum=recipe.minimum)
     cases = weights.bad_cases(samples.results)
     draws, findings = queries.draw(cases, weighed, samples.pool, count=recipe.queries, top_k=recipe.top_k, seed=cfg.seed)
     asked = [queries.build_query(one, queries.INSTRUCTIONS) for one in draws]
     requests = writers.build_requests(asked, model=recipe.language_model, parameters=writers.PARAMETERS)
-    return Proposal(samples, tallies, weighed, draws, requests, findings)
+    return Proposal(samples, tallies, weighed, draws, asked, requests, findings)
 
 
 def count_proposals(proposals: Proposal) -> list[dict]:
@@ -185,12 +186,11 @@ def show_accepted(accepted: Accepted) -> list[dict]:
 def write_samples(accepted: Accepted, cfg: StageSettings, run: Run) -> list[str]:
     """Write the merged mix, its records, and every file of the way there; returns the names of the files."""
     proposal = accepted.proposal
-    asked = [queries.build_query(one, queries.INSTRUCTIONS) for one in proposal.draws]
     files.write_json(run.out / MERGED, accepted.merged)
     files.write_json(run.out / GENERATED, accepted.records)
     files.write_json(run.out / EARLIER, proposal.known.earlier)
     files.write_json(run.out / WEIGHTS, proposal.weights)
-    files.write_json(run.out / QUERIES, asked)
+    files.write_json(run.out / QUERIES, proposal.queries)
     files.write_jsonl(run.out / REPLIES, accepted.replies)
     files.write_json(run.out / RECORDS, accepted.parsed)
     sheet = prompt_review.sample(accepted.replies, PROMPT, count=min(SHEET_SIZE, len(accepted.replies)), seed=cfg.seed)
@@ -263,9 +263,8 @@ def _keep_trainable(converted: list[Converted], root: Path) -> tuple[list[Conver
 def _write(proposals: Proposal, cfg: StageSettings, run: Run) -> tuple[list[dict], list[Record], Counter[str]]:
     """The writer's replies, the questions in them, and why others hold none."""
     recipe = cfg.augmentation
-    asked = [queries.build_query(one, queries.INSTRUCTIONS) for one in proposals.draws]
     service = data_prep.open_service(recipe.service, writers.stand_in, run.out / ANSWERS, cfg)
     with Bar("writing questions", len(proposals.requests)) as bar:
         outcomes = service.ask(proposals.requests, bar.at) if proposals.requests else []
-    answered = writers.add_replies(asked, outcomes)
+    answered = writers.add_replies(proposals.queries, outcomes)
     return answered, *replies.read_replies(answered, rules=recipe.quirks.replies)

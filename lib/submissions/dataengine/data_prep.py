@@ -4,7 +4,6 @@ The original meets a missing picture in the middle of the training; here all are
 The validation questions are A-OKVQA's, as in the engine's first version; those that nobody could sort are left out and counted.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from lib.config import StageSettings
 from lib.errors import DataError
 from lib.progress import Bar
 from lib.runs import Run
+from lib.services import Request, Service
 from lib.submissions.dataengine import benchmarks, mix, question_types
 from lib.submissions.dataengine.mix import Finding
 from lib.submissions.dataengine.question_types import AOKVQA_TYPES, SEED_TYPES, Sample
@@ -153,12 +153,9 @@ def picture_root(folder: Path) -> Path:
     return folder / store.MEDIA
 
 
-def open_service(service: str, stand_in: Callable[[services.Request], str], answers: Path, cfg: StageSettings) -> services.Service:
-    """The offline stand-in, or the endpoint of the environment behind the answers on file."""
-    if service == "offline":
-        return services.Offline(stand_in)
-    machine = cfg.machine
-    return services.Online(services.read_endpoint(os.environ), answers, at_once=machine.requests, timeout=machine.timeout)
+def open_service(service: str, stand_in: Callable[[Request], str], answers: Path, cfg: StageSettings) -> Service:
+    """Who answers the requests of a stage, as many at once and as patiently as the machine's settings say."""
+    return services.open_service(service, stand_in, answers, at_once=cfg.machine.requests, timeout=cfg.machine.timeout)
 
 
 def _sort_by_type(samples: Sequence[Sample], cfg: StageSettings, run: Run) -> tuple[list[Sample], Counter[str]]:

@@ -1,7 +1,7 @@
 """Parsed JSON as it should be: checks of single items, and readers that name the file and the line, row or item that is not so."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from lib import files
@@ -56,18 +56,7 @@ def read_mapping(path: Path, fields: Fields) -> dict[str, dict]:
 
 def read_lines(path: Path, fields: Fields) -> list[dict]:
     """The JSON lines, objects that have these fields; blank lines are skipped, an error names the line."""
-    return list(_checked_lines(path, fields))
-
-
-def _checked_lines(path: Path, fields: Fields) -> Iterator[dict]:
-    for number, line in enumerate(files.read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            item = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number}: not valid JSON ({error.msg}); is the file cut off? bring or make it again") from None
-        yield require_fields(item, fields, f"{path}:{number}")
+    return [require_fields(item, fields, f"{path}:{number}") for number, item in files.numbered_jsonl(path)]
 
 
 def _shown(value: object) -> str:

@@ -9,11 +9,11 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib import files, runs, store
+from lib.answering import Answerer
 from lib.config import StageSettings
 from lib.runs import Run
 from lib.submissions.dataengine import benchmarks, data_prep, finetune, wording
@@ -21,7 +21,6 @@ from lib.submissions.dataengine.benchmarks import MAX_NEW_TOKENS, Asked
 
 if TYPE_CHECKING:
     from lib.generation import Conversation, Plan
-    from lib.llava import Llava
 
 READS = ("base", "data", "data_prep", "block_expansion", "finetune", "parent")
 SETTINGS = ("model", "finetune", "data_prep")
@@ -55,22 +54,6 @@ class Prediction:
     prompt: Prompt
     text: str
     failure: str = ""
-
-
-@dataclass
-class Answerer:
-    """Weights that answer: loaded when first needed, since answers of an interrupted run may all be there."""
-
-    name: str
-    folder: Path
-    precision: str
-
-    @cached_property
-    def bundle(self) -> "Llava":
-        """The model on this machine's accelerator."""
-        from lib import generation
-
-        return generation.load_model(self.folder, self.precision)
 
 
 def load_model(cfg: StageSettings, run: Run) -> Answerer:

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from lib import files
 from lib.errors import DataError
+from lib.metrics.multiple_choice import ROTATION, mmbench_options
 from lib.submissions.dataengine.wording import by_letter
 
 TABLE = "eval/mmbench/mmbench_dev_20230712.tsv"
-LETTERS = "ABCD"
-ROTATION = 1_000_000  # what the index of each further rotation is larger by
 REQUIRED = ("index", "question", "A", "image")
 
 # Cells that pandas 2 reads as missing; the original takes nan and none in any other case for missing too, but in options only.
@@ -42,13 +41,7 @@ def read_rows(path: Path) -> list[dict]:
 
 def options(row: dict) -> list[str]:
     """The options A to D up to the first that is missing."""
-    found = []
-    for letter in LETTERS:
-        cell = row.get(letter, "")
-        if cell in MISSING or cell.lower() in ("nan", "none"):
-            break
-        found.append(cell)
-    return found
+    return list(mmbench_options({name: "" if cell in MISSING else cell for name, cell in row.items()}).values())
 
 
 def user_turn(row: dict) -> str:

@@ -6,7 +6,6 @@ instructions, repeat until few errors are left. Nothing of it was published.
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from lib import files
 from lib.errors import ConfigError, DataError
+from lib.metrics.tally import binomial_standard_error
 
 COLUMNS = ("query_id", "version", "verdict", "reason", "reply")
 RIGHT, WRONG, OPEN = "right", "wrong", ""
@@ -58,7 +58,7 @@ class Accuracy:
     @property
     def standard_error(self) -> float | None:
         """Of the share, by the binomial distribution; 0 where all or none are right."""
-        return math.sqrt(self.share * (1 - self.share) / self.judged) if self.judged else None
+        return binomial_standard_error(self.share, self.judged) if self.judged else None
 
 
 def write_prompt(folder: Path, prompt: Prompt) -> Path:

@@ -12,6 +12,7 @@ from typing import Any
 from lib.config import Quirk
 from lib.metrics import gqa, multiple_choice, scienceqa, vqa, yes_no
 from lib.metrics.tally import Tally
+from lib.metrics.yes_no import MmeRow
 from lib.submissions.dataengine import weights
 
 Row = dict[str, Any]
@@ -89,13 +90,18 @@ def _mmbench(rows: References, answers: Answers) -> list[Row]:
     return [one for group, tally in groups.items() for one in _tally("mmbench", "circular_accuracy", group, answers.model, tally)]
 
 
-def _mme(truth: References, answers: Answers) -> list[Row]:
+def mme_rows(truth: References, lines: Lines) -> dict[str, list[MmeRow]]:
+    """MME's answers by category, as its official tool reads them."""
     texts = {
         (category, name): "".join(f"{question}\t{answer}\n" for question, answer in pairs)
         for category, own in truth.items()
         for name, pairs in own.items()
     }
-    found = yes_no.score_mme(yes_no.mme_rows(answers.lines, yes_no.mme_truth(texts)))
+    return yes_no.mme_rows(lines, yes_no.mme_truth(texts))
+
+
+def _mme(truth: References, answers: Answers) -> list[Row]:
+    found = yes_no.score_mme(mme_rows(truth, answers.lines))
     count = sum(one.questions.total for one in found.categories.values())
     rows = [row("mme", name, "all", answers.model, getattr(found, name), count) for name in ("perception", "cognition", "total")]
     rows += [row("mme", "score", name, answers.model, one.score, one.questions.total) for name, one in found.categories.items()]

@@ -6,8 +6,9 @@ import io
 from numpy.random import Generator
 
 from lib.conversation import IMAGE
+from lib.metrics.multiple_choice import LETTERS, ROTATION
 from lib.submissions.dataengine.benchmarks import SCIENCEQA_IMAGES, scienceqa_text
-from lib.submissions.dataengine.mmbench_table import LETTERS, ROTATION, TABLE
+from lib.submissions.dataengine.mmbench_table import TABLE
 from lib.submissions.dataengine.question_types import TOY_AOKVQA
 from lib.submissions.dataengine.toy_world import SEED_NUMBERS, TYPES, Album, Question, ask, encode_base64, type_of
 from lib.submissions.dataengine.wording import by_letter

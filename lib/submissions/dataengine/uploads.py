@@ -6,6 +6,7 @@ from typing import Any
 
 from lib import files
 from lib.metrics import gqa, judged, multiple_choice, scienceqa, vqa, yes_no
+from lib.submissions.dataengine import scoring
 
 FOLDER = "answers_upload"
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
@@ -49,13 +50,8 @@ def _mmbench(rows: Any, lines: Lines, folder: Path) -> list[Path]:
 
 def _mme(truth: Any, lines: Lines, folder: Path) -> list[Path]:
     """A text file per category, as the official calculation reads them."""
-    texts = {
-        (category, name): "".join(f"{question}\t{answer}\n" for question, answer in pairs)
-        for category, own in truth.items()
-        for name, pairs in own.items()
-    }
     written = []
-    for category, rows in yes_no.mme_rows(lines, yes_no.mme_truth(texts)).items():
+    for category, rows in scoring.mme_rows(truth, lines).items():
         written.append(folder / f"{category}.txt")
         files.write_text(written[-1], "".join(f"{line}\n" for line in yes_no.mme_lines(rows)))
     return written
