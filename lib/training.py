@@ -312,6 +312,8 @@ def main(arguments: list[str]) -> int:
     try:
         plan = training_plan.read_plan(Path(arguments[0]))
         train(plan)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # gloo's threads, if they still run at the interpreter's end, abort the process
     except KitError as error:
         sys.stderr.write(f"{error}\n")
         return 1
