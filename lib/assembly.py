@@ -21,8 +21,7 @@ from lib.errors import KitError, WeightsError
 from lib.llava import VICUNA_IMAGE_PIECE, VICUNA_IMAGE_TOKEN, Llava
 from lib.shards import Shard, Stored
 
-LANGUAGE, PROJECTOR = "language_model.", "multi_modal_projector."  # beginnings of Hugging Face's names
-PROJECTOR_FILE = "mm_projector.bin"
+LANGUAGE = "language_model."  # the beginning of Hugging Face's names
 # Entries of a part's config.json that are about its file and not about the model.
 ABOUT_THE_FILE = ("_name_or_path", "architectures", "dtype", "model_type", "torch_dtype", "transformers_version")
 
@@ -52,7 +51,7 @@ def assemble(language: Path, tower: Path, projector: Path, target: Path) -> None
     weights = [
         *_fit(language, checkpoints.read_weights(language), shapes, LANGUAGE),
         *_fit(tower, checkpoints.tower_weights(tower, {}, tower), shapes, checkpoints.TOWER),
-        *_fit(projector, [checkpoints.read_pickle(projector)], shapes, PROJECTOR),
+        *_fit(projector, [checkpoints.read_pickle(projector)], shapes, checkpoints.PROJECTOR),
     ]
     kind = config.get("torch_dtype", config.get("dtype"))
     # NOTE: Vicuna's generation_config.json stays behind: it sets a temperature without sampling, which transformers refuses to save.
@@ -85,7 +84,7 @@ def main(arguments: list[str]) -> int:
     """Put a LLaVA together in a process of its own; a refusal is one line, as the last of the log."""
     language, tower, projector, target = map(Path, arguments)
     try:
-        assemble(language, tower, projector / PROJECTOR_FILE, target)
+        assemble(language, tower, projector / checkpoints.PROJECTOR_FILE, target)
     except KitError as error:
         sys.stderr.write(f"{error}\n")
         return 1

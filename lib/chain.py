@@ -118,18 +118,21 @@ def identify(resolved: Resolved, stage: str, module: str, taken: dict[str, str])
     )
 
 
-def _link(
-    resolved: Resolved, stage: str, chain: dict[str, Link], given: Callable[[str], str | None], by_hand: bool, rehash: bool
-) -> Link:
+def _link(resolved: Resolved, stage: str, chain: dict[str, Link], given: Callable[[str], str | None], by_hand: bool, rehash: bool) -> Link:
     module, replaced = module_of(resolved.submission, stage), resolved.settings.replaced()
     declared = identity.constant(module, "READS")
     reads = tuple(name for name in declared if name not in replaced)
     taken: dict[str, str] = {}
     for name in declared:
-        found = inputs.file_digest(replaced[name]) if name in replaced else _input(name, chain, given)
+        found = inputs.file_digest(paths.ROOT / replaced[name]) if name in replaced else _input(name, chain, given)
         if found is None:
             return Link(resolved.submission, stage, module, reads, None, waits_for=str(replaced.get(name, name)))
         taken[f"file for {name}" if name in replaced else name] = found
+    for setting, path in resolved.settings.given(stage).items():
+        found = inputs.file_digest(paths.ROOT / path)
+        if found is None:
+            return Link(resolved.submission, stage, module, reads, None, waits_for=str(path))
+        taken[f"file for {setting}"] = found
     known = identify(resolved, stage, module, taken)
     place = store.folder(resolved.submission, stage, known.key)
     record = store.finished(place, by_hand=by_hand, rehash=rehash)

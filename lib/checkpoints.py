@@ -5,6 +5,7 @@ The original code keeps everything of LLaVA inside a LLaMA: one flat config with
 every name and shape is checked against the model class before anything is written.
 """
 
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -43,7 +44,8 @@ OTHER_SPELLINGS = {
     "vision_tower.vision_model.": "vision_tower.vision_model.",
     "vision_tower.": "vision_tower.vision_model.",
 }
-TOWER = "vision_tower.vision_model."
+TOWER, PROJECTOR = "vision_tower.vision_model.", "multi_modal_projector."
+PROJECTOR_FILE = "mm_projector.bin"  # of LLaVA's first stage: nothing but the projector
 # Written by older versions, computed by the model class itself.
 BUFFER = re.compile(r"(rotary_emb\.inv_freq|embeddings\.position_ids)$")
 # LLaVA-1.6 puts it between rows of image tiles; without tiles, as here, no model class has a place for it.
@@ -194,6 +196,16 @@ def read_pickle(path: Path) -> dict[str, Stored]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) and value.dtype in DTYPES for value in state.values()):
         raise WeightsError(f"{path}: no weights in it; expected tensors by name")
     return {name: _stored(value.detach()) for name, value in state.items()}
+
+
+def write_projector(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write the projector of a model's state (Hugging Face names) into a file as LLaVA's first stage leaves it."""
+    spelt = {from_hugging_face(name): value for name, value in state.items()}
+    content = io.BytesIO()
+    torch.save(
+        {to_original_name(name): value.detach().cpu().clone() for name, value in spelt.items() if name.startswith(PROJECTOR)}, content
+    )
+    files.write_bytes(path, content.getvalue())
 
 
 def _stored(tensor: Tensor) -> Stored:

@@ -41,6 +41,10 @@ class Settings(Section):
         """Stages whose result is a file given by hand instead, such as released weights: they are not run."""
         return {}
 
+    def given(self, stage: str) -> dict[str, Path]:
+        """Files and folders that a person gives a stage beside its other inputs, by the setting that names them."""
+        return {}
+
     def parent(self) -> Path | None:
         """The run folder that this run goes on from, where a submission has rounds."""
         return None
@@ -75,7 +79,7 @@ class StageSettings:
     def dump(self) -> dict[str, object]:
         """The values as plain data by dotted key, without `machine`, on which no result depends, and without paths of files.
 
-        A file's content is an input of the stage (`Settings.replaced`), its place is not.
+        A file's content is an input of the stage (`Settings.replaced`, `Settings.given`), its place is not.
         """
         kept = {name: _plain(value) for name, value in self.sections.items() if name != "machine"}
         return {key: value for key, value in flatten(kept) if not isinstance(value, Path)}
@@ -95,9 +99,7 @@ class Resolved:
     def for_stage(self, stage: str, names: tuple[str, ...]) -> StageSettings:
         """The view of one stage: its own section, if it has one, the named ones, `seed` and `machine`."""
         wanted = {"seed", "machine", stage, *names}
-        return StageSettings(
-            stage, {name: getattr(self.settings, name) for name in type(self.settings).model_fields if name in wanted}
-        )
+        return StageSettings(stage, {name: getattr(self.settings, name) for name in type(self.settings).model_fields if name in wanted})
 
     def values(self) -> dict[str, object]:
         """All settings as plain nested data, ready for YAML."""

@@ -75,9 +75,9 @@ def missing(resolved: Resolved) -> list[str]:
     parent = resolved.settings.parent()
     if parent is not None and _parent_digest(resolved) is None:
         problems.append(f"run: {parent} (the round before; a finished run folder of {resolved.submission})")
-    given = resolved.settings.replaced()
-    problems += [f"file: {path} (in place of {stage})" for stage, path in given.items() if not path.exists()]
-    return problems
+    given = {f"in place of {stage}": path for stage, path in resolved.settings.replaced().items()}
+    given |= {name: path for stage in paths.STAGES for name, path in resolved.settings.given(stage).items()}
+    return problems + [f"file: {path} ({what})" for what, path in given.items() if not (paths.ROOT / path).exists()]
 
 
 def sources(submission: str) -> dict:
@@ -111,7 +111,8 @@ def _data_digest(resolved: Resolved) -> str | None:
     root = data_root(resolved)
     if resolved.settings.data.source == "published":
         # Of all that there is of it, so that variants which read more and less share what they have in common.
-        digests = {name: file_digest(root / name) for name in published_names(resolved.submission) if (root / name).exists()}
+        names = {*published_names(resolved.submission), *_at_root(_read_data(resolved))}
+        digests = {name: file_digest(root / name) for name in sorted(names) if (root / name).exists()}
         return None if _absent_data(resolved) else files.digest(digests)
     return store.digest_tree(root) if (root / MADE).is_file() else None
 

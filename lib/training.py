@@ -2,7 +2,7 @@
 
 The same program trains the toy model on one CPU and, under torchrun with DeepSpeed ZeRO, the published one on eight GPUs. It leaves
 `training.jsonl` (lib.journal), `tensorboard/`, `params.txt`, `checkpoints/checkpoint-N` and, written last, `model/` in Hugging Face
-layout; with LoRA also `adapter/` in PEFT's format, merged into `model/`. Killed and started again it continues from its newest whole
+layout; with LoRA also `adapter/` in PEFT's format, merged into `model/`, with a projector alone `mm_projector.bin` as well. Killed and started again it continues from its newest whole
 checkpoint and ends in the same weights, bit for bit on a CPU.
 """
 
@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from lib import runtime
@@ -30,7 +31,7 @@ from torch.utils.data import Sampler
 from transformers import AutoModelForImageTextToText, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import unset_hf_deepspeed_config
 
-from lib import adapters, blocks, conversation, datasets, files, llava, paths, training_plan
+from lib import adapters, blocks, checkpoints, conversation, datasets, files, llava, paths, training_plan
 from lib.errors import ConfigError, KitError, WeightsError
 from lib.llava import Llava
 from lib.recorder import Recorder
@@ -123,6 +124,7 @@ def prepare_model(model: nn.Module, plan: Plan) -> nn.Module:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(adapters.TOWER not in name)
     elif plan.method == "projector":
+        renew_projector(model, plan)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(adapters.PROJECTOR in name)
     else:
@@ -133,6 +135,24 @@ def prepare_model(model: nn.Module, plan: Plan) -> nn.Module:
         # differentiated. This is why the Trainer is not told to do it.
         model.disable_input_require_grads()
     return model
+
+
+def renew_projector(model: nn.Module, plan: Plan) -> None:
+    """Give the projector the weights of new layers, drawn by the plan's seed alone: LLaVA's first stage trains it from nothing."""
+    layers = [module for name, module in model.named_modules() if adapters.PROJECTOR in name and isinstance(module, nn.Linear)]
+    with whole([parameter for layer in layers for parameter in layer.parameters()], plan), torch.random.fork_rng():
+        torch.manual_seed(plan.seed)
+        for layer in layers:
+            layer.reset_parameters()
+
+
+def whole(parameters: list[nn.Parameter], plan: Plan) -> AbstractContextManager:
+    """Within it the parameters, which ZeRO-3 shares out among the processes, are whole; what the first process makes of them is kept."""
+    if plan.deepspeed != "zero3":
+        return nullcontext()
+    import deepspeed
+
+    return deepspeed.zero.GatheredParameters(parameters, modifier_rank=0)
 
 
 def training_arguments(plan: Plan, *, resumed: bool) -> TrainingArguments:
@@ -271,7 +291,10 @@ def newest_checkpoint(out: Path) -> Path | None:
 
 
 def export(trainer: Trainer, bundle: Llava, plan: Plan) -> None:
-    """Write `model/` whole or not at all; adapters are written on their own and merged into the weights they were trained on."""
+    """Write `model/` whole or not at all; adapters are written on their own and merged into the weights they were trained on.
+
+    A projector that trained alone is written beside the model as well, as LLaVA's first stage leaves it.
+    """
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # gathered from all processes
     if not trainer.is_world_process_zero():
         return
@@ -288,6 +311,8 @@ def export(trainer: Trainer, bundle: Llava, plan: Plan) -> None:
             model = AutoModelForImageTextToText.from_config(trainer.model.config, attn_implementation="sdpa")
         model.load_state_dict(state, assign=True)
         model.generation_config = trainer.model.generation_config
+        if plan.method == "projector":
+            checkpoints.write_projector(state, plan.out / checkpoints.PROJECTOR_FILE)
     llava.save(dataclasses.replace(bundle, model=model), draft)
     draft.replace(plan.out / MODEL)
 

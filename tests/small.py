@@ -70,6 +70,7 @@ SMALL = {
     "dataengine": {
         "data.toy.mix": "36",
         "data.toy.texts": "6",
+        "data.toy.captions": "20",
         "data.toy.pool": "60",
         "data.toy.val": "10",
         "data.toy.test": "6",

@@ -89,6 +89,18 @@ def test_two_processes_learn_what_one_learns(world: Path, tmp_path: Path, deepsp
     assert llava.load(plan.parent / "model", dtype="fp32", quantize="none").model.config.text_config.num_hidden_layers == 2
 
 
+def test_a_projector_begins_alike_in_all_processes(world: Path, tmp_path: Path):
+    changes = {"method": "projector", "epochs": 1, "lr": 1e-3}
+    plan = write_plan(world, tmp_path / "two", **changes, batch_size=2, processes=2, deepspeed="zero3")
+    finish(start(plan, processes=2), plan.parent)
+    alone = train_here(world, tmp_path / "one", **changes)
+    assert validation_losses(plan.parent) == pytest.approx(validation_losses(alone), rel=5e-3)
+    before, after, expected = (load_file(folder / "model/model.safetensors") for folder in (world, plan.parent, alone))
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed == {name for name in before if "projector" in name}
+    assert all(torch.allclose(after[name], expected[name], atol=5e-3) for name in changed)
+
+
 @pytest.mark.parametrize("deepspeed", ["none", "zero3"])
 def test_a_process_with_texts_alone_keeps_no_other_waiting(world: Path, tmp_path: Path, deepspeed: str):
     pictured = datasets.read_samples(world / "train.jsonl")[:14]

@@ -5,10 +5,13 @@ import re
 import numpy as np
 import pytest
 
-from lib.submissions.dataengine import generated, queries, question_types, replies
+from lib.submissions.dataengine import generated, minigpt4, queries, question_types, replies
+from lib.submissions.dataengine.prompt_review import read_prompt
 from lib.submissions.dataengine.queries import Draw, ImageFacts, Pool
 from lib.submissions.dataengine.question_types import AOKVQA_TYPES
 from tests.golden.loading import cases
+
+INSTRUCTIONS = read_prompt(None).text
 
 # --- types of questions ---
 
@@ -58,7 +61,7 @@ def test_captions_boxes_and_bad_cases_of_a_prompt_are_the_recorded_ones():
         examples = sorted((text for text in described if text in selected["prompt"]), key=selected["prompt"].index)
         assert len(examples) == 2
         first, second = (described[text] for text in examples)
-        query = queries.build_query(Draw(type_, (first, second), image, "random"), queries.INSTRUCTIONS)
+        query = queries.build_query(Draw(type_, (first, second), image, "random"), INSTRUCTIONS)
         assert (query["image_id"], query["question_type"]) == (selected["image_id"], type_)
         # Intended difference: the words around the slots are the kit's own.
         parts = [
@@ -68,7 +71,7 @@ def test_captions_boxes_and_bad_cases_of_a_prompt_are_the_recorded_ones():
             question_types.define(type_),
             *examples,
         ]
-        places = [query["prompt"].index(part, len(queries.INSTRUCTIONS)) for part in parts]
+        places = [query["prompt"].index(part, len(INSTRUCTIONS)) for part in parts]
         assert places == sorted(places)
 
 
@@ -182,6 +185,36 @@ def test_views_agree_with_the_published_loaders_of_minigpt4():
         ours = [(question["value"].removeprefix("<image>\n"), answer["value"]) for question, answer in turns]
         folded = [(question.lower(), answer.lower().removesuffix(".")) for question, answer in ours]
         assert folded == [(question.lower(), answer) for question, answer in minigpt4_turns(golden, loader)]
+
+
+def test_texts_are_processed_as_minigpt4_processes_captions():
+    for text, processed in cases("dataengine", "engine_record_conversion.json")["blip_caption_text_processor"]:
+        assert minigpt4.process_text(text) == processed
+
+
+def asked_of_minigpt4(turns: list[dict]) -> list[tuple[str, str]]:
+    """Question and answer of a loader, the task's mark included; the picture's place and the blank at the end belong to its template."""
+    return [(turn["instruction_input"].removeprefix("<Img><ImageHere></Img> ").removesuffix(" "), turn["answer"]) for turn in turns]
+
+
+@pytest.mark.parametrize(("view", "loader"), [("mc", "ENGINEMCVQADataset"), ("da", "ENGINEDAVQADataset")])
+def test_in_its_own_words_a_view_is_what_the_published_loader_of_minigpt4_trains(view, loader):
+    golden = cases("dataengine", "engine_record_conversion.json")
+    converted, _ = generated.convert(golden["engine_records"], view, seed=0, wording="minigpt4")
+    turns = [tuple(turn["value"] for turn in one.sample["conversations"]) for one in converted]
+    ours = [(question.removeprefix("<image>\n"), answer) for question, answer in turns]
+    assert ours == asked_of_minigpt4(golden["minigpt4_original"][loader])
+
+
+def test_in_its_own_words_a_permuted_view_is_what_the_published_loader_trains_in_the_same_order():
+    golden = cases("dataengine", "engine_record_conversion.json")
+    recorded = golden["minigpt4_original"]["ENGINEMCPVQADataset"]
+    records = [record for record in golden["engine_records"] if "choice_answer" in record]
+    permuted = [
+        record | {"options": turn["options"], "choice_answer": turn["stored_choice_answer"]}
+        for record, turn in zip(records, recorded, strict=True)
+    ]
+    assert [minigpt4.training_turns(record, "mcp") for record in permuted] == asked_of_minigpt4(recorded)
 
 
 def test_the_letter_of_a_permuted_view_is_that_of_the_first_option_with_the_text():

@@ -15,7 +15,7 @@ import pytest
 
 from lib import config, inputs, paths, runs, services
 from lib.errors import ConfigError, DataError, MissingInput, StageFailed
-from lib.submissions.dataengine import augmentation, benchmarks, data_prep, embeddings, infer, mix
+from lib.submissions.dataengine import augmentation, benchmarks, data_prep, embeddings, infer, mix, toy
 from tests import small
 from tests.small import SmallRun, changed, plain, refusal
 
@@ -62,7 +62,7 @@ def in_json(samples: object) -> bytes:
 
 
 def test_a_mix_that_is_not_there_is_refused_in_one_line_by_the_command_too(small_run):
-    path = small_run.data / data_prep.BASE_MIX
+    path = small_run.data / toy.MIX
     with changed(path, None):
         line = refusal(small_run, "run", "dataengine", "--stages", "1", *small.sets({"rounds.last": "0"}, of="dataengine"))
     assert line == (
@@ -74,7 +74,7 @@ def test_a_mix_that_is_not_there_is_refused_in_one_line_by_the_command_too(small
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[]", "the list is empty; bring the base mix, or make the toy data again"),
+        (b"[]", "the list is empty; bring the published file, or make the toy data again"),
         (b'{"id": "1"}', 'found {"id": "1"}, expected a list; bring the published file'),
         (b'[{"id": "1", "conversations": []}, 7]', "row 2: found 7, expected an object; bring the published file"),
         (b'[{"conversations": []}]', "row 1: no id; bring the published file"),
@@ -85,26 +85,26 @@ def test_a_mix_that_is_not_there_is_refused_in_one_line_by_the_command_too(small
         ),
         (
             b'[{"id": "1", "conversations": [{"from": "human", "value": "Hi"}]}]',
-            "none of 1 samples can be trained; the first, 1: empty answer; bring the base mix and its pictures again",
+            "none of 1 samples can be trained; the first, 1: empty answer; bring the file and its pictures again",
         ),
         (
             b'[{"id": "a", "conversations": [{"from": "bot", "value": "Hi"}]}, {"id": "b", "conversations": []}]',
-            "none of 2 samples can be trained; the first, a: bad roles; bring the base mix and its pictures again",
+            "none of 2 samples can be trained; the first, a: bad roles; bring the file and its pictures again",
         ),
         (
             b'[{"id": "a", "conversations": [{"from": "gpt", "value": "Hi"}, {"from": "human", "value": "Hi"}]}]',
-            "none of 1 samples can be trained; the first, a: empty answer; bring the base mix and its pictures again",
+            "none of 1 samples can be trained; the first, a: empty answer; bring the file and its pictures again",
         ),
     ],
     ids=["empty", "no list", "no object", "no id", "image", "turn", "no answer", "roles", "not the first thing found"],
 )
 def test_a_mix_that_cannot_be_used_is_refused_with_its_row(small_run, content, message):
-    with changed(small_run.data / data_prep.BASE_MIX, content):
+    with changed(small_run.data / toy.MIX, content):
         assert refused(small_run, "data_prep") == f"DATA/llava_v1_5_mix665k.json: {message}"
 
 
 def test_a_mix_that_breaks_off_is_refused_with_line_and_column(small_run):
-    path = small_run.data / data_prep.BASE_MIX
+    path = small_run.data / toy.MIX
     with changed(path, path.read_bytes()[:1000]):
         message = refused(small_run, "data_prep")
     assert re.fullmatch(
@@ -174,6 +174,26 @@ def test_a_table_of_mmbench_that_breaks_off_is_refused_with_its_line(small_run):
     assert re.fullmatch(rf"DATA/{TABLE}:3: \d cells, expected {len(header.split(chr(9)))}; is the file cut off\? bring it again", message)
 
 
+@pytest.mark.parametrize(
+    ("benchmark", "content", "message"),
+    [
+        ("okvqa", b'[{"question_id": 7, "question": "?"}]', "okvqa/okvqa_test_split.json: row 1: no image_id; bring the published file"),
+        ("vizwiz_val", b'[{"image": "a.jpg", "question": "?"}]', "vizwiz/val.json: row 1: no answers; bring the published file"),
+        (
+            "vsr",
+            b'{"image": "a.jpg", "caption": "It is.", "label": 3}',
+            "vsr/test.jsonl: statement 1: label is 3, expected 0 or 1; bring the published file",
+        ),
+        ("vsr", None, "vsr/test.jsonl: no such file; bring it, or make it again"),
+    ],
+    ids=["okvqa", "vizwiz_val", "vsr", "missing"],
+)
+def test_a_question_that_minigpt4_v2_is_asked_is_refused_with_its_row(small_run, benchmark, content, message):
+    changes = {"infer.benchmarks": f"[seed, {benchmark}]", "infer.wording": "minigpt4"}
+    with changed(small_run.data / "eval" / message.partition(":")[0], content):
+        assert refused(small_run, "data_prep", changes) == f"DATA/eval/{message}"
+
+
 def test_an_annotation_that_breaks_off_is_refused_when_scores_are_due(small_run):
     path = small_run.data / "eval/gqa/data/testdev_balanced_questions.json"
     with changed(path, in_json({"1": {"question": "?"}})), pytest.raises(DataError) as error:
@@ -195,6 +215,20 @@ def test_an_annotation_that_breaks_off_is_refused_when_scores_are_due(small_run)
             "finetune.method is blocks, and dataengine inserts none; it is lora, full or projector",
         ),
         (
+            ["--set", "data_prep.mix=captions"],
+            (
+                "data_prep.mix is captions, on which the projector alone is trained; set finetune.method=projector and "
+                "augmentation.source=none, or take instructions"
+            ),
+        ),
+        (
+            ["--set", "augmentation.prompt=prompts/none.txt"],
+            (
+                "dataengine: file: prompts/none.txt (augmentation.prompt) is missing (1 in all); "
+                "python -m lib plan dataengine --profile tiny lists them"
+            ),
+        ),
+        (
             ["--set", "augmentation.source=engine"],
             (
                 "augmentation.source is engine, which reads the bad cases of an earlier round, and rounds.parent names none; "
@@ -205,7 +239,7 @@ def test_an_annotation_that_breaks_off_is_refused_when_scores_are_due(small_run)
             ["--set", "infer.benchmarks=[seed, mmebench]"],
             (
                 "dataengine base tiny: infer.benchmarks.1 = 'mmebench' cannot be: input should be 'seed', 'mme', 'gqa', 'vqav2', "
-                "'vqav2_val', 'pope', 'textvqa', 'vizwiz', 'mm-vet', 'llava-bench', 'mmbench', 'scienceqa' or 'aokvqa'"
+                "'vqav2_val', 'pope', 'textvqa', 'vizwiz', 'mm-vet', 'llava-bench', 'mmbench', 'scienceqa', 'aokvqa', 'okvqa', 'vizwiz_val' or 'vsr'"
             ),
         ),
         (
@@ -218,6 +252,18 @@ def test_an_annotation_that_breaks_off_is_refused_when_scores_are_due(small_run)
                 "rounds.last is 1, and every round but the last has to answer aokvqa, whose bad cases the next one reads; "
                 "add it to infer.benchmarks, or set rounds.last=0"
             ),
+        ),
+        (
+            ["--set", "infer.wording=minigpt4"],
+            (
+                "infer.wording is minigpt4, which has no words for mme, gqa, vqav2, vqav2_val, scienceqa, pope, textvqa, vizwiz, mm-vet, "
+                "llava-bench; it has them for: seed, mmbench, okvqa, vizwiz_val, vsr, aokvqa; shorten infer.benchmarks, or set "
+                "infer.wording=llava"
+            ),
+        ),
+        (
+            ["--set", "augmentation.wording=minigpt"],
+            "dataengine base tiny: augmentation.wording = 'minigpt' cannot be: input should be 'llava' or 'minigpt4'",
         ),
         (
             ["--set", "augmentation.view=letter"],

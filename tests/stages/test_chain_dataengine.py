@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from lib import checkpoints, config, curves, files, journal, quick_review, review, store
 from lib.claims import CODE_PATH_ONLY, REPRODUCED
 from lib.metrics import multiple_choice
-from lib.submissions.dataengine import augmentation, data_prep, evaluate, infer, mix, prompt_review, weights
-from lib.submissions.dataengine.benchmarks import BENCHMARKS, read_questions, read_references
+from lib.submissions.dataengine import augmentation, data_prep, evaluate, infer, mix, prompt_review, toy, weights
+from lib.submissions.dataengine.benchmarks import read_questions, read_references
 from lib.submissions.dataengine.fields import read_lines
 from tests import small
 from tests.small import SmallRun
@@ -25,6 +25,7 @@ from tests.small import SmallRun
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
 SUBMISSION = "dataengine"
+BENCHMARKS = tuple(config.resolve("dataengine").settings.infer.benchmarks)
 WEIGHTS = {
     "model.safetensors",
     "config.json",
@@ -51,6 +52,7 @@ RESULTS = {
         "dataengine_llava.json",
         "earlier_rounds.json",
         "weight.json",
+        "prompt.txt",
         "queries.json",
         "replies.jsonl",
         "post_processed.json",
@@ -179,7 +181,7 @@ def test_the_mix_is_checked_and_everything_odd_is_in_the_report_and_in_the_recor
     report, dropped = read(place / "report.json"), read(place / "record.json")["dropped"]
     assert dropped == {reason: found["count"] for reason, found in report["findings"].items()}
     assert set(dropped) >= {mix.PICTURE_MISSING, mix.NO_PICTURE, mix.BAD_ROLES, mix.EMPTY_ANSWER, mix.GIF_AS_JPG, mix.DUPLICATE_ID}
-    whole = mix.read_mix(first_run.data / data_prep.BASE_MIX)
+    whole = mix.read_mix(first_run.data / toy.MIX)
     kept = data_prep.read_mix(place)
     left_out = sum(found["count"] for found in report["findings"].values() if found["left out"])
     assert len(kept) == len(whole) - left_out == report["counts"]["trained"] and left_out > 0
@@ -259,7 +261,10 @@ def test_the_review_sheet_is_ready_for_verdicts(small_run):
     sheet = prompt_review.read_sheet(place / "review.csv")
     texts = {str(one["image_id"]): one["raw_instructions"] for one in files.read_jsonl(place / "replies.jsonl")}
     assert len(sheet) == len(texts) and all(texts[one.query_id] == one.reply for one in sheet)
-    assert {name: (one.right, one.judged) for name, one in prompt_review.measure(sheet).items()} == {"published-rules": (0, 0)}
+    assert {name: (one.right, one.judged) for name, one in prompt_review.measure(sheet).items()} == {
+        prompt_review.read_prompt(None).version: (0, 0)
+    }
+    assert files.read_text(place / "prompt.txt") == prompt_review.read_prompt(None).text
 
 
 def test_the_samples_of_the_engine_stand_behind_the_base_mix(small_run):

@@ -4,10 +4,12 @@ The stages are played in this process from the cells of their notebooks (tests/s
 runs in it too: torch is loaded once for all.
 """
 
+import dataclasses
 import functools
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +20,19 @@ from safetensors.torch import load_file
 
 from lib import checkpoints, config, curves, files, generation, launch, models, runs, training
 from lib.errors import DataError
-from lib.submissions.dataengine import augmentation, benchmarks, costs, data_prep, embeddings, evaluate, infer, mix, wording
+from lib.submissions.dataengine import (
+    augmentation,
+    benchmarks,
+    costs,
+    data_prep,
+    embeddings,
+    evaluate,
+    infer,
+    minigpt4,
+    mix,
+    prompt_review,
+    wording,
+)
 from lib.submissions.dataengine.question_types import AOKVQA_TYPES
 from lib.submissions.dataengine.scoring import Answers, typed_results
 from lib.submissions.dataengine.settings import Benchmark
@@ -29,7 +43,7 @@ pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
 SUBMISSION = "dataengine"
 PUBLISHED = {"augmentation.source": "published"}
-PRETRAIN = {"finetune.method": "projector", "finetune.lr": "1.0e-3", "finetune.projector_lr": "null"}
+PROJECTOR = {"finetune.method": "projector", "finetune.lr": "1.0e-3", "finetune.projector_lr": "null"}
 FEWER = {"infer.benchmarks": "[gqa, mm-vet]", "rounds.last": "0"}
 CLIP = {
     "embed_dim": 8,
@@ -227,6 +241,41 @@ def test_fewer_queries_are_asked(small_run):
     assert read(folder / "queries.json") == read(small_run.stage("augmentation") / "queries.json")[:5]
 
 
+def test_another_version_of_the_prompt_is_sent_and_what_a_person_judges_of_both_is_in_the_report(small_run, tmp_path, capsys):
+    """As a person goes about it: a revised prompt, 02's sheets copied and filled in, the accuracy of both versions."""
+    files.write_text(tmp_path / "prompts/brief.txt", "Write one question about the picture. Be brief.\n")
+    brief = prompt_review.read_prompt(tmp_path / "prompts/brief.txt")
+    folder = played("augmentation", second(small_run, {"augmentation.prompt": str(tmp_path / "prompts/brief.txt")}))
+    published = small_run.stage("augmentation")
+    assert all(
+        query["prompt"].startswith("Write one question about the picture. Be brief.\n\nNow") for query in read(folder / "queries.json")
+    )
+    assert [one["image_id"] for one in read(folder / "queries.json")] == [one["image_id"] for one in read(published / "queries.json")]
+    assert files.read_text(folder / "prompt.txt") == brief.text and read(folder / "report.json")["prompt"] == brief.version
+    sheets = {name: prompt_review.read_sheet(place / "review.csv") for name, place in (("a", published), ("b", folder))}
+    assert {one.version for one in sheets["b"]} == {brief.version}
+    for name, wrong in (("a", 3), ("b", 1)):
+        judged = [
+            dataclasses.replace(one, verdict="wrong", reason="not in the picture")
+            if number < wrong
+            else dataclasses.replace(one, verdict="right")
+            for number, one in enumerate(sheets[name][:-1])
+        ]
+        prompt_review.write_sheet(tmp_path / f"sheets/{name}.csv", [*judged, sheets[name][-1]])
+    scored = played("evaluate", {"evaluate.prompt_reviews": str(tmp_path / "sheets")})
+    rows = {row["group"]: row for row in read(scored / "metrics.json")["scores"] if row["benchmark"] == "prompt"}
+    asked = len(sheets["a"]) - 1
+    assert {name: (row["value"], row["n"]) for name, row in rows.items()} == {
+        prompt_review.read_prompt(None).version: (pytest.approx(100 * (asked - 3) / asked), asked),
+        brief.version: (pytest.approx(100 * (len(sheets["b"]) - 2) / (len(sheets["b"]) - 1)), len(sheets["b"]) - 1),
+    }
+    again = evaluate.score(
+        evaluate._read_predictions(small_run.before.stage("infer")), evaluate._read_references(scored), settings_of("evaluate", {})
+    )
+    assert [row for row in again if row["benchmark"] == "prompt"] == list(rows.values())
+    assert prompt_review.main([str(tmp_path / "sheets")]) == 0 and brief.version in capsys.readouterr().out
+
+
 # 04
 
 
@@ -238,8 +287,7 @@ def of_variant(name: str) -> dict[str, str]:
 
 
 def test_the_projector_alone_is_trained_on_pictures_and_what_was_last_said_about_them(small_run):
-    assert of_variant("pretrain")["finetune.method"] == "projector"
-    folder = played("finetune", PRETRAIN)
+    folder = played("finetune", PROJECTOR)
     changed = changed_names(small_run, folder)
     assert len(changed) == 4 and all("multi_modal_projector" in name for name in changed)
     assert curves.read_params(folder / "params.txt")["template"] == "plain"
@@ -248,6 +296,26 @@ def test_the_projector_alone_is_trained_on_pictures_and_what_was_last_said_about
     assert len(samples) == len(pictured)
     for one, sample in zip(samples, pictured, strict=True):
         assert [turn["text"] for turn in one["turns"]] == ["<image>", sample["conversations"][-1]["value"]]
+
+
+def test_a_projector_is_pretrained_on_captions_but_the_last(small_run):
+    """The variant `pretrain`, as far as the tiny profile leaves it: another mix from the first stage on, one round."""
+    changes = {**PROJECTOR, "data_prep.mix": "captions"}
+    assert of_variant("pretrain") == {"data_prep.mix": "captions", "finetune.method": "projector"}
+    prepared, augmented, folder = (played(stage, changes) for stage in ("data_prep", "augmentation", "finetune"))
+    samples = read(small_run.data / "LLaVA-Pretrain/blip_laion_cc_sbu_558k.json")
+    kept = data_prep.read_mix(prepared)
+    assert [one["image"] for one in kept] == [f"LLaVA-Pretrain/images/{one['image']}" for one in samples]
+    assert read(prepared / "report.json")["counts"]["trained"] == len(samples) == 20
+    assert augmentation.read_merged(augmented) == kept
+    trained, validated = (files.read_jsonl(folder / f"{name}.jsonl") for name in ("train", "val"))
+    told = [[turn["text"] for turn in one["turns"]] for one in (*trained, *validated)]
+    assert told == [["<image>", one["conversations"][1]["value"]] for one in samples]
+    assert len(validated) == 2
+    assert {name.partition(".linear")[0] for name in changed_names(small_run, folder)} == {"multi_modal_projector"}
+    assert config.resolve("dataengine", "pretrain", "tiny").settings.following(small_run.folder) == ()
+    for stage in ("block_expansion", "infer", "evaluate"):
+        played(stage, changes)
 
 
 def test_full_training_changes_everything_but_the_tower(small_run):
@@ -303,6 +371,179 @@ def test_a_shorter_list_of_benchmarks_is_asked_and_scored_alone():
     assert {path.name for path in (scored / "references").iterdir()} == {"gqa.json", "mm-vet.json"}
     assert not (scored / "weight.json").exists()
     assert not (played("data_prep", FEWER) / "media" / "eval").exists()  # mmbench's pictures
+
+
+# 02 to 06 in the words of MiniGPT4-v2
+
+
+MINIGPT4 = dict(change.split("=", 1) for change in config.layers("dataengine")["ablations"]["minigpt4"])
+OPEN = ("okvqa", "vizwiz_val", "vsr")
+
+
+def test_in_the_words_of_minigpt4_v2_the_model_is_trained(small_run):
+    changes = {**PUBLISHED, "augmentation.wording": "minigpt4", "augmentation.view": "mixed"}
+    folder = played("augmentation", changes)
+    samples = [one for one in augmentation.read_merged(folder) if str(one["id"]).startswith("engine_")]
+    published = read(small_run.data / "data_engine/dataengine_minigpt4.json")
+    assert read(folder / "report.json")["manifest"]["in the words of"] == "minigpt4"
+    assert [one["image"] for one in read(folder / "dataengine_llava.json")] == [one["image"] for one in published]
+    assert samples and all(question_of(one).startswith("[vqa] ") and answer_of(one) == answer_of(one).lower() for one in samples)
+    assert not any(set(answer_of(one)) & set('.!"()*#:;~') for one in samples)
+    for one in samples:
+        own, number = one["id"].removeprefix("engine_").split("_")
+        record = published[int(number)]
+        if own in ("mc", "mcp"):
+            assert question_of(one).startswith(f"[vqa] {record['instruction']}\nA. ")
+        else:
+            assert question_of(one).endswith(record["instruction"].lower())
+            assert answer_of(one) == record["answer" if own == "da" else "short_answer"].lower().rstrip(".")
+            assert ("respond to this question with a short answer" in question_of(one)) == (own == "short")
+    trained = {one["id"]: [turn["text"] for turn in one["turns"]] for one in files.read_jsonl(played("finetune", changes) / "train.jsonl")}
+    assert all(trained[one["id"]] == [turn["value"] for turn in one["conversations"]] for one in samples)
+
+
+def told_of(root: Path) -> dict[str, dict]:
+    """Benchmark -> question_id -> what the published files of the three say: question or statement, and the answers or the label."""
+    okvqa, vizwiz = read(root / "eval/okvqa/okvqa_test_split.json"), read(root / "eval/vizwiz/val.json")
+    answers = read(root / "eval/okvqa/mscoco_val2014_annotations_clean.json")["annotations"]
+    given = {one["question_id"]: [answer["answer"] for answer in one["answers"]] for one in answers}
+    statements = [json.loads(line) for line in (root / "eval/vsr/test.jsonl").read_text().splitlines()]
+    return {
+        "okvqa": {one["question_id"]: (one["question"], given[one["question_id"]]) for one in okvqa},
+        "vizwiz_val": {one["image"]: (one["question"], [answer["answer"] for answer in one["answers"]]) for one in vizwiz},
+        "vsr": {number: (one["caption"], ["false", "true"][one["label"]]) for number, one in enumerate(statements, start=1)},
+    }
+
+
+def agreement(text: str, answers: list[str]) -> float:
+    """The official accuracy of an answer to OKVQA that needs no normalising: a third for each who agrees, without each of the ten."""
+    given = text.strip().lower()
+    parts = [sum(other == given for other in [*answers[:one], *answers[one + 1 :]]) for one in range(len(answers))]
+    return sum(min(1.0, count / 3) for count in parts) / len(parts)
+
+
+def open_scores(root: Path, said: Mapping[str, list[dict]]) -> dict[str, float]:
+    """A plain count of the three, in percent."""
+    told, marks = told_of(root), {}
+    for name in OPEN:
+        own = [(line["text"], told[name][line["question_id"]][1]) for line in said[name]]
+        marks[name] = {
+            "okvqa": [agreement(text, known) for text, known in own],
+            "vizwiz_val": [min(1.0, [one.lower() for one in known].count(text.lower()) / 3) for text, known in own],
+            "vsr": [float(text.lower() == known) for text, known in own],
+        }[name]
+    return {name: 100 * sum(own) / len(own) for name, own in marks.items()}
+
+
+def choice_scores(root: Path, said: Mapping[str, list[dict]]) -> dict[str, float]:
+    """A plain count of SEED-Bench by first characters, and of MMBench by whole rotations of capitalised letters."""
+    right = {int(one["question_id"]): one["answer"] for one in benchmarks.read_references(root, "seed")["questions"]}
+    seed = [one["text"][:1].upper() == right[one["question_id"]] for one in said["seed"]]
+    answers, rounds = {one["index"]: one["answer"] for one in benchmarks.read_references(root, "mmbench")}, {}
+    for one in said["mmbench"]:
+        rounds.setdefault(one["question_id"] % 1_000_000, []).append(one["text"].capitalize() == answers[one["question_id"]])
+    return {"seed": 100 * sum(seed) / len(seed), "mmbench": 100 * sum(map(all, rounds.values())) / len(rounds)}
+
+
+def main_of(rows: Sequence[dict], names: Sequence[str]) -> dict[str, float]:
+    """The main score of the trained model for each of these benchmarks."""
+    metrics = {"mmbench": "circular_accuracy", "okvqa": "vqa_accuracy"}
+    found = {(row["benchmark"], row["metric"], row["group"], row["model"]): row["value"] for row in rows}
+    return {name: found[name, metrics.get(name, "accuracy"), "all", "finetuned"] for name in names}
+
+
+def put_right(root: Path, said: Mapping[str, list[dict]]) -> dict[str, list[dict]]:
+    """The lines of the answer files with every second text right, in a form that only this half's reading takes for right."""
+    told = told_of(root)
+    seed = {int(one["question_id"]): one["answer"] for one in benchmarks.read_references(root, "seed")["questions"]}
+    mmbench = {one["index"]: one["answer"] for one in benchmarks.read_references(root, "mmbench")}
+    right = {
+        "seed": lambda key: f"{seed[key].lower()}. of course",
+        "mmbench": lambda key: mmbench[key].lower(),
+        "okvqa": lambda key: f" {Counter(told['okvqa'][key][1]).most_common(1)[0][0].upper()} ",
+        "vizwiz_val": lambda key: Counter(told["vizwiz_val"][key][1]).most_common(1)[0][0].title(),
+        "vsr": lambda key: told["vsr"][key][1].upper(),
+    }
+    return {
+        name: [line | ({"text": right[name](line["question_id"])} if number % 2 else {}) for number, line in enumerate(lines)]
+        for name, lines in said.items()
+        if name in right
+    }
+
+
+def test_in_the_words_of_minigpt4_v2_every_stage_asks_and_scores_as_a_plain_count_says(small_run):
+    for stage in ("data_prep", "augmentation", "finetune"):
+        played(stage, MINIGPT4)
+    asked, scored = played("infer", MINIGPT4), played("evaluate", MINIGPT4)
+    told, root = told_of(small_run.data), small_run.data
+    said = {name: infer.read_answers(asked, name, "finetuned") for name in ("seed", "mmbench", *OPEN)}
+    assert {path.name for path in asked.glob("*-*.jsonl")} == {
+        f"{name}-{who}.jsonl" for name in minigpt4.WORDS for who in ("base", "finetuned")
+    }
+    for line in said["okvqa"]:
+        question = told["okvqa"][line["question_id"]][0]
+        assert line["prompt"] == f"[vqa] Based on the image, respond to this question with a short answer: {question}"
+    for line in said["vizwiz_val"]:
+        question = told["vizwiz_val"][line["question_id"]][0]
+        assert line["prompt"] == (
+            f"[vqa] The question is '{question}' Based on the image, answer the question with a single word or phrase. and reply "
+            "'unanswerable' when the provided information is insufficient"
+        )
+    for line in said["vsr"]:
+        assert line["prompt"] == f"[vqa] Based on the image, is this statement true or false? {told['vsr'][line['question_id']][0]}"
+    for name in ("seed", "mmbench", "aokvqa"):
+        usual = [one["prompt"] for one in infer.read_answers(small_run.before.stage("infer"), name, "finetuned")]
+        prompts = [one["prompt"] for one in infer.read_answers(asked, name, "finetuned")]
+        assert [prompt.replace("[vqa] ", "", 1) for prompt in prompts] == usual
+        assert all(re.search(r"^\[vqa\] .+\nA\. ", prompt, flags=re.MULTILINE) for prompt in prompts)
+        assert all(prompt.startswith("[vqa] ") for prompt in prompts) == (name != "mmbench")  # which has hints
+    rows = read(scored / "metrics.json")["scores"]
+    assert main_of(rows, list(said)) == pytest.approx(choice_scores(root, said) | open_scores(root, said))
+    # Untrained, the model answers next to nothing right; so the same once more with answers of which some are.
+    cfg, better = settings_of("evaluate", MINIGPT4), put_right(root, said)
+    references = {name: benchmarks.read_references(root, name) for name in better}
+    counted = choice_scores(root, better) | open_scores(root, better)
+    assert main_of(evaluate.score({"finetuned": better}, references, cfg), list(better)) == pytest.approx(counted)
+    assert all(value > 0 for name, value in counted.items() if name != "mmbench")
+
+
+def test_what_minigpt4_v2_answered_is_handed_in_and_shown(small_run):
+    folder = played("evaluate", MINIGPT4)
+    said = infer.read_answers(played("infer", MINIGPT4), "seed", "finetuned")
+    handed = files.read_jsonl(folder / "answers_upload/seed/seed-bench.jsonl")
+    assert [one["prediction"] for one in handed] == [one["text"][:1].upper() for one in said]
+    assert (folder / "answers_upload/mmbench/mmbench_dev_20230712.xlsx").is_file()
+    assert {path.name for path in (folder / "references").iterdir()} == {f"{name}.json" for name in minigpt4.WORDS}
+    cfg, run = settings_of("evaluate", MINIGPT4), dataclasses.replace(as_run(small_run, folder), stage="evaluate")
+    titles = [title for title, _ in evaluate.exhibits(cfg, run)]
+    assert titles[0].startswith("The READMEs' main result") and len(titles) == 3
+
+
+def test_answers_in_the_words_of_minigpt4_v2_have_twenty_tokens_at_most(small_run, tmp_path):
+    run = as_run(small_run, tmp_path)
+    for changes, limits in ((MINIGPT4, (20, 20)), ({}, (128, 1024))):
+        cfg = settings_of("infer", {**changes, "infer.max_new_tokens": "null"})
+        plans = [infer.generation_plan(infer.load_model(cfg, run), name, cfg, run) for name in ("seed", "mmbench")]
+        assert tuple(plan.how.max_new_tokens for plan in plans) == limits and not any(plan.how.sample for plan in plans)
+
+
+def test_the_benchmarks_of_minigpt4_v2_are_asked_in_the_words_of_llava_too(small_run):
+    changes = {"infer.benchmarks": "[okvqa, vizwiz_val, vsr]", "rounds.last": "0"}
+    for stage in ("data_prep", "augmentation", "finetune"):
+        played(stage, changes)
+    asked, scored = played("infer", changes), played("evaluate", changes)
+    told = told_of(small_run.data)
+    said = {name: infer.read_answers(asked, name, "finetuned") for name in OPEN}
+    between = {
+        "okvqa": "",
+        "vizwiz_val": "\nWhen the provided information is insufficient, respond with 'Unanswerable'.",
+        "vsr": " Is this statement true or false?",
+    }
+    for name, lines in said.items():
+        assert [line["prompt"] for line in lines] == [
+            f"{question}{between[name]}\n{wording.WORD_REQUEST}" for question, _ in told[name].values()
+        ]
+    assert main_of(read(scored / "metrics.json")["scores"], OPEN) == pytest.approx(open_scores(small_run.data, said))
 
 
 def test_the_names_in_the_settings_are_the_benchmarks_there_are():

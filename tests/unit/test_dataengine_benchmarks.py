@@ -1,13 +1,14 @@
 """The benchmarks' files: questions as they are asked, annotations unchanged, and one line for whatever is malformed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from lib.errors import ConfigError, DataError
-from lib.submissions.dataengine import benchmarks, mmbench_table, wording
+from lib.submissions.dataengine import benchmarks, minigpt4, mmbench_table, wording
 from lib.submissions.dataengine.benchmarks import BENCHMARKS, MAX_NEW_TOKENS, Asked, read_questions, read_references
 from lib.submissions.dataengine.toy import ToySizes, write_toy_data
 
@@ -19,7 +20,7 @@ TABLE = "eval/mmbench/mmbench_dev_20230712.tsv"
 @pytest.fixture(scope="module")
 def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("benchmarks")
-    write_toy_data(folder, 4, ToySizes(mix=0, texts=0, pool=0, val=2, test=2, bench=6))
+    write_toy_data(folder, 4, ToySizes(mix=0, texts=0, captions=0, pool=0, val=2, test=2, bench=6))
     return folder
 
 
@@ -52,7 +53,7 @@ def test_every_benchmark_is_read_and_its_pictures_are_there(toy_root: Path, tmp_
             assert question.image is None or Image.open(folder / question.image).size[1] == 160
     assert counts == {
         "seed": 12, "mme": 12, "gqa": 18, "vqav2": 6, "vqav2_val": 12, "pope": 36, "textvqa": 12, "vizwiz": 6, "mm-vet": 6,
-        "llava-bench": 6, "mmbench": 22, "scienceqa": 6, "aokvqa": 12,
+        "llava-bench": 6, "mmbench": 22, "scienceqa": 6, "aokvqa": 12, "okvqa": 6, "vizwiz_val": 6, "vsr": 12,
     }  # fmt: skip
 
 
@@ -124,6 +125,89 @@ def test_aokvqa_is_asked_for_a_letter(toy_root: Path):
     assert (asked.question_id, asked.image) == (published["question_id"], f"coco/val2017/{published['image_id']:012d}.jpg")
 
 
+# --- OKVQA, VizWiz's val and VSR ---
+
+
+def put_open_questions(root: Path) -> None:
+    """A question of each of the three, with the fields that the published files have beside those that are read."""
+    put(root, "eval/okvqa/okvqa_test_split.json", [{"image_id": 297147, "question": "What sport?", "question_id": 2971475}])
+    answers = [{"answer": "basil", "answer_confidence": "yes"}] * 10
+    more = {"answers": answers, "answer_type": "other", "answerable": 1}
+    put(root, "eval/vizwiz/val.json", [{"image": "VizWiz_val_00000000.jpg", "question": "What herb is this?", **more}])
+    told = {"image": "000000085637.jpg", "caption": "The plant is at the right side of the bench.", "label": 1}
+    rows = [told | {"relation": "at the right side of"}, {**told, "label": 0}]
+    put(root, "eval/vsr/test.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+OPEN = {
+    "okvqa": (2971475, "eval/coco2014_val/COCO_val2014_000000297147.jpg", ""),
+    "vizwiz_val": ("VizWiz_val_00000000.jpg", "eval/vizwiz/vizwiz_images/VizWiz_val_00000000.jpg", ""),
+    "vsr": (1, "eval/vsr/vsr_images/000000085637.jpg", "at the right side of"),
+}
+REFUSAL = "When the provided information is insufficient, respond with 'Unanswerable'."
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "wording", "text"),
+    [
+        ("okvqa", "llava", f"What sport?\n{WORD}"),
+        ("okvqa", "minigpt4", "[vqa] Based on the image, respond to this question with a short answer: What sport?"),
+        ("vizwiz_val", "llava", f"What herb is this?\n{REFUSAL}\n{WORD}"),
+        (
+            "vizwiz_val",
+            "minigpt4",
+            (
+                "[vqa] The question is 'What herb is this?' Based on the image, answer the question with a single word or phrase. "
+                "and reply 'unanswerable' when the provided information is insufficient"
+            ),
+        ),
+        ("vsr", "llava", f"The plant is at the right side of the bench. Is this statement true or false?\n{WORD}"),
+        (
+            "vsr",
+            "minigpt4",
+            "[vqa] Based on the image, is this statement true or false? The plant is at the right side of the bench.",
+        ),
+    ],
+)
+def test_open_questions_are_asked_in_the_words_of_either_half(tmp_path: Path, benchmark: str, wording: str, text: str):
+    put_open_questions(tmp_path)
+    question_id, image, category = OPEN[benchmark]
+    assert read_questions(tmp_path, benchmark, wording=wording)[0] == Asked(benchmark, question_id, image, text, category)
+
+
+def test_statements_are_numbered_for_they_have_no_ids(tmp_path: Path):
+    put_open_questions(tmp_path)
+    assert [(one.question_id, one.category) for one in read_questions(tmp_path, "vsr")] == [(1, "at the right side of"), (2, "")]
+
+
+# --- the words of MiniGPT4-v2 ---
+
+
+def test_multiple_choice_has_the_mark_of_its_task_before_the_question(toy_root: Path):
+    for benchmark in ("seed", "aokvqa"):
+        asked = [read_questions(toy_root, benchmark, wording=wording) for wording in ("llava", "minigpt4")]
+        assert [one.text for one in asked[1]] == [f"[vqa] {one.text}" for one in asked[0]]
+        assert [replace(one, text="") for one in asked[1]] == [replace(one, text="") for one in asked[0]]
+
+
+def test_the_hint_of_mmbench_stands_before_the_mark(tmp_path: Path):
+    put(tmp_path, TABLE, table("1\tWhat?\tLook.\tred\tblue\t\t\tA\tcolour\tQQ==", "2\tWhy {so}?\tnone\tred\t\t\t\tA\tcolour\tQQ=="))
+    assert [one.text for one in read_questions(tmp_path, "mmbench", wording="minigpt4")] == [
+        f"Look.\n[vqa] What?\nA. red\nB. blue\n{LETTER}",
+        f"[vqa] Why {{so}}?\nA. red\n{LETTER}",
+    ]
+
+
+@pytest.mark.parametrize("benchmark", [name for name in BENCHMARKS if name not in minigpt4.WORDS])
+def test_what_that_half_never_asks_has_no_words_there(toy_root: Path, benchmark: str):
+    with pytest.raises(ConfigError) as caught:
+        read_questions(toy_root, benchmark, wording="minigpt4")
+    assert str(caught.value) == (
+        f"infer.wording is minigpt4, which has no words for {benchmark}; it has them for: seed, mmbench, okvqa, vizwiz_val, vsr, aokvqa; "
+        "shorten infer.benchmarks, or set infer.wording=llava"
+    )
+
+
 def test_more_options_than_letters_are_refused():
     with pytest.raises(DataError) as caught:
         wording.by_letter("What?", list("abcdef"))
@@ -148,6 +232,12 @@ def test_annotations_are_unchanged(toy_root: Path):
     assert found["aokvqa"] == parsed("aokvqa/aokvqa_v1p0_val.json")
     assert found["mm-vet"] == parsed("eval/mm-vet/mm-vet.json")
     assert found["vizwiz"] == parsed("eval/vizwiz/test.json")
+    assert found["vizwiz_val"] == parsed("eval/vizwiz/val.json")
+    assert found["vsr"] == rows("eval/vsr/test.jsonl")
+    assert found["okvqa"] == {
+        "questions": parsed("eval/okvqa/OpenEnded_mscoco_val2014_questions_clean.json"),
+        "annotations": parsed("eval/okvqa/mscoco_val2014_annotations_clean.json"),
+    }
     assert found["vqav2"] == rows("eval/vqav2/llava_vqav2_mscoco_test2015.jsonl")
     assert found["scienceqa"] == {
         "problems": parsed("eval/scienceqa/problems.json"),
@@ -189,7 +279,7 @@ def test_an_unknown_benchmark_is_named_with_those_that_exist(tmp_path: Path, rea
         read(tmp_path, "vqa")
     assert str(caught.value) == (
         "dataengine has no benchmark 'vqa'; it has: seed, mme, gqa, vqav2, vqav2_val, pope, textvqa, vizwiz, mm-vet, llava-bench, "
-        "mmbench, scienceqa, aokvqa"
+        "mmbench, scienceqa, aokvqa, okvqa, vizwiz_val, vsr"
     )
 
 
@@ -259,12 +349,39 @@ def test_a_picture_that_is_not_base64_is_named_by_line(tmp_path: Path):
          ': row 1: image_id: found "12", expected a whole number'),
         ("mm-vet", "eval/mm-vet/mm-vet.json", {"v1_0": {"question": "What?"}}, ": item v1_0: no answer"),
         ("vizwiz", "eval/vizwiz/test.json", [{"image": "a.jpg"}], ": row 1: no question"),
+        ("okvqa", "eval/okvqa/OpenEnded_mscoco_val2014_questions_clean.json", {"questions": {}},
+         ": questions: found {}, expected a list"),
+        ("vizwiz_val", "eval/vizwiz/val.json", [{"image": "a.jpg", "question": "What?"}], ": row 1: no answers"),
+        ("vsr", "eval/vsr/test.jsonl", '{"image": "a.jpg", "caption": "It is.", "label": "1"}',
+         ':1: label: found "1", expected a whole number'),
+        ("vsr", "eval/vsr/test.jsonl", '{"image": "a", "caption": "b", "label": 1}\n{"image": "a", "caption": "b", "label": 2}',
+         ": statement 2: label is 2, expected 0 or 1"),
         ("llava-bench", "eval/llava-bench-in-the-wild/questions.jsonl", '{"question_id": 0, "text": "What?"}', ":1: no category"),
     ],
 )  # fmt: skip
 def test_malformed_annotations_are_one_line(tmp_path: Path, benchmark: str, name: str, content: object, message: str):
     path = put(tmp_path, name, content)
     assert message_of(tmp_path, benchmark, references=True) == f"{path}{message}; bring the published file"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question_id": 1, "question": "What?"}, "no image_id"),
+        ({"question_id": "1", "image_id": 1, "question": "What?"}, 'question_id: found "1", expected a whole number'),
+        ({"question_id": 1, "image_id": 1, "question": None}, "question: found null, expected text"),
+    ],
+)
+def test_a_malformed_question_of_okvqa_is_named_by_row(tmp_path: Path, row: dict, message: str):
+    path = put(tmp_path, "eval/okvqa/okvqa_test_split.json", [{"question_id": 1, "image_id": 1, "question": "What?"}, row])
+    assert message_of(tmp_path, "okvqa") == f"{path}: row 2: {message}; bring the published file"
+
+
+@pytest.mark.parametrize("benchmark", ["vizwiz_val", "vsr"])
+def test_what_is_asked_and_what_is_compared_are_one_file_and_refused_alike(tmp_path: Path, benchmark: str):
+    name, content = {"vizwiz_val": ("eval/vizwiz/val.json", [{"image": 5}]), "vsr": ("eval/vsr/test.jsonl", '{"image": 5}')}[benchmark]
+    put(tmp_path, name, content)
+    assert message_of(tmp_path, benchmark) == message_of(tmp_path, benchmark, references=True)
 
 
 @pytest.mark.parametrize("line", ["Is it red?\tyes", "Is it red? Yes", "Is it red?\tYes\tNo"])

@@ -252,7 +252,7 @@ def test_the_toy_data_have_every_file_that_the_sources_name(tmp_path):
     listed = {item["path"] for item in inputs.sources("dataengine")["data"]}
     assert {benchmarks.AOKVQA, benchmarks.MME_TRUTH, benchmarks.SCIENCEQA_IMAGES, mmbench_table.TABLE, toy.MIX} <= listed
     assert len(listed) == len(inputs.sources("dataengine")["data"])
-    toy.write_toy_data(tmp_path, 0, toy.ToySizes(mix=6, texts=1, pool=3, val=1, test=1, bench=2))
+    toy.write_toy_data(tmp_path, 0, toy.ToySizes(mix=6, texts=1, captions=2, pool=3, val=1, test=1, bench=2))
     assert [path for path in sorted(listed) if not (tmp_path / path).exists()] == []
 
 

@@ -18,7 +18,9 @@ LINES = [{"question_id": 0, "text": "It is rainy"}, {"question_id": 1, "text": "
 def test_the_judge_sees_picture_question_and_both_answers_in_their_order():
     first, second = judging.build_requests(REFERENCES, LINES, model="judge")
     text = first.messages[-1]["content"]
-    order = [text.index(part) for part in ("A rainy road.", "What is the weather like?", "[Answer of assistant 1]", "[Answer of assistant 2]")]
+    order = [
+        text.index(part) for part in ("A rainy road.", "What is the weather like?", "[Answer of assistant 1]", "[Answer of assistant 2]")
+    ]
     assert order == sorted(order) and text.endswith(judging.RULES) and first.messages[0]["role"] == "system"
     assert "A bus.\nIt is red." in second.messages[-1]["content"] and first.model == "judge"
 

@@ -120,7 +120,7 @@ def test_the_given_samples_are_not_changed(root: Path):
 
 
 def test_the_toy_mix_is_counted_by_reason_and_folder(tmp_path: Path):
-    write_toy_data(tmp_path, 5, ToySizes(6, 2, 0, 0, 0, 0))
+    write_toy_data(tmp_path, 5, ToySizes(6, 2, 0, 0, 0, 0, 0))
     samples = read_mix(tmp_path / toy.MIX)
     kept, findings = check_mix(samples, tmp_path)
     assert mix.count(findings) == {
@@ -137,6 +137,16 @@ def test_the_toy_mix_is_counted_by_reason_and_folder(tmp_path: Path):
     }
     assert len(kept) == len(samples) - sum(finding.drops for finding in findings) == 13
     assert mix.count(check_mix(kept, tmp_path)[1]) == {"GIF named jpg": {"ocr_vqa/images": 1}, "duplicate id": {"textvqa/train_images": 1}}
+
+
+def test_captions_are_of_one_collection_whatever_the_folders_of_their_pictures(tmp_path: Path):
+    write_toy_data(tmp_path, 5, ToySizes(0, 0, 7, 0, 0, 0, 0))
+    samples = read_mix(tmp_path / toy.CAPTIONS, toy.CAPTION_IMAGES)
+    kept, findings = check_mix(samples, tmp_path)
+    assert len({Path(sample["image"]).parent for sample in kept}) > 1
+    assert {mix.source_of(sample) for sample in kept} == {"LLaVA-Pretrain/images"} and len(kept) == 7
+    moved = [sample for sample in samples if not sample["conversations"][0]["value"].startswith("<image>")]
+    assert mix.count(findings) == {"placeholder moved to the front": {"LLaVA-Pretrain/images": len(moved)}}
 
 
 @pytest.mark.parametrize(

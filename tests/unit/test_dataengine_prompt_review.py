@@ -1,20 +1,22 @@
 """Prompt review of dataengine: versions that never change, sheets written and read back, accuracy with its standard error."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib import files
-from lib.errors import ConfigError, DataError
+from lib import files, paths
+from lib.errors import DataError
 from lib.submissions.dataengine.prompt_review import (
     Accuracy,
-    Prompt,
     Review,
+    main,
     measure,
     read_prompt,
     read_sheet,
+    read_sheets,
     sample,
-    write_prompt,
     write_sheet,
 )
 
@@ -22,34 +24,29 @@ HEADING = "query_id,version,verdict,reason,reply\n"
 REPLIES = [{"image_id": number, "raw_instructions": None if number == 3 else f'Question: {number}?\n, "so"'} for number in range(12)]
 
 
-def test_a_version_is_written_and_read_back(tmp_path):
-    prompt = Prompt("v1.2", "Be exact.\n")
-    assert write_prompt(tmp_path, prompt) == write_prompt(tmp_path, prompt) == tmp_path / "v1.2.txt"
-    assert read_prompt(tmp_path, "v1.2") == prompt
+def test_without_a_file_the_prompt_is_the_published_rules():
+    prompt = read_prompt(None)
+    assert re.fullmatch(r"published-rules-[0-9a-f]{8}", prompt.version)
+    assert prompt.text == files.read_text(paths.SUBMISSIONS / "dataengine/published-rules.txt")
+    assert re.findall(r"^(\d+)\. ", prompt.text, re.MULTILINE) == [str(number) for number in range(1, 13)]
 
 
-def test_a_version_never_changes(tmp_path):
-    write_prompt(tmp_path, Prompt("v1", "Be exact.\n"))
-    with pytest.raises(ConfigError) as caught:
-        write_prompt(tmp_path, Prompt("v1", "Be brief.\n"))
-    message = f"{tmp_path}/v1.txt: version 'v1' has another text already; give the changed prompt a version of its own"
-    assert (str(caught.value), read_prompt(tmp_path, "v1").text) == (message, "Be exact.\n")
+def test_a_version_is_a_file_and_its_text_wherever_it_lies(tmp_path):
+    for name, text in (("v1.2.txt", "Be exact.\n"), ("there/v1.2.txt", "Be exact.\n"), ("changed/v1.2.txt", "Be brief.\n")):
+        files.write_text(tmp_path / name, text)
+    first, there, changed = (read_prompt(tmp_path / folder / "v1.2.txt") for folder in (".", "there", "changed"))
+    assert first == there and first.text == "Be exact.\n" and changed.text == "Be brief.\n"
+    assert first.version != changed.version
+    assert {one.version.rpartition("-")[0] for one in (first, changed)} == {"v1.2"}
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", "v 1"])
-def test_a_name_that_is_no_file_name_is_refused(tmp_path, name):
-    with pytest.raises(ConfigError) as caught:
-        write_prompt(tmp_path, Prompt(name, ""))
-    assert str(caught.value) == f"{name!r} cannot name a version of the prompt; use letters, digits, '-', '_' and '.', such as v2"
-
-
-@pytest.mark.parametrize(("versions", "listed"), [((), "none"), (("v2", "v1"), "v1, v2")])
-def test_an_unknown_version_is_refused_with_those_that_there_are(tmp_path, versions, listed):
-    for version in versions:
-        write_prompt(tmp_path, Prompt(version, ""))
-    with pytest.raises(ConfigError) as caught:
-        read_prompt(tmp_path, "v3")
-    assert str(caught.value) == f"{tmp_path}: no version 'v3' of the prompt; there are: {listed}"
+def test_a_version_without_instructions_is_refused(tmp_path):
+    files.write_text(tmp_path / "v1.txt", " \n")
+    with pytest.raises(DataError) as caught:
+        read_prompt(tmp_path / "v1.txt")
+    assert str(caught.value) == (
+        f"{tmp_path}/v1.txt: no instructions in it; write what the writer is to do, as published-rules.txt of the submission does"
+    )
 
 
 @given(st.integers(0, 20), st.integers(0, 100))
@@ -102,3 +99,49 @@ def test_accuracy_is_measured_by_version_among_what_was_judged():
     assert (measured["v2"].share, measured["v2"].standard_error) == (0.75, pytest.approx((0.75 * 0.25 / 4) ** 0.5))
     assert (measured["v1"].share, measured["v1"].standard_error) == (0, 0)
     assert (measured["v3"].share, measured["v3"].standard_error) == (None, None)
+
+
+# --- several sheets ---
+
+MINE = [Review("1", "v1", "right", "", "a"), Review("2", "v1", "", "", "b"), Review("3", "v1", "wrong", "no", "c")]
+THEIRS = [
+    Review("2", "v1", "right", "", "b"),
+    Review("3", "v1", "", "", "c"),
+    Review("3", "v1", "right", "", "another"),
+    Review("3", "v2", "", "", "c"),
+]
+
+
+def test_a_reply_on_two_sheets_counts_once_as_it_was_judged(tmp_path):
+    write_sheet(tmp_path / "sheets/a.csv", MINE)
+    write_sheet(tmp_path / "sheets/b.csv", THEIRS)
+    (tmp_path / "sheets/notes.txt").touch()
+    expected = [MINE[0], THEIRS[0], MINE[2], *THEIRS[2:]]
+    assert read_sheets([tmp_path / "sheets"]) == read_sheets([tmp_path / "sheets/a.csv", tmp_path / "sheets/b.csv"]) == expected
+    assert measure(expected) == {"v1": Accuracy(3, 4, 0), "v2": Accuracy(0, 0, 1)}
+
+
+def test_sheets_that_contradict_each_other_are_refused(tmp_path):
+    write_sheet(tmp_path / "a.csv", MINE)
+    write_sheet(tmp_path / "b.csv", [Review("3", "v1", "right", "", "c")])
+    with pytest.raises(DataError) as caught:
+        read_sheets([tmp_path])
+    assert str(caught.value) == (
+        f"{tmp_path}/b.csv: right for a reply to v1 about picture 3, which another sheet has as wrong; agree on one"
+    )
+
+
+def test_a_folder_without_sheets_is_refused(tmp_path):
+    with pytest.raises(DataError) as caught:
+        read_sheets([tmp_path])
+    assert str(caught.value) == f"{tmp_path}: no sheet in it; put copies of 02's review.csv there, with verdicts"
+
+
+def test_the_program_prints_a_line_per_version(tmp_path, capsys):
+    write_sheet(tmp_path / "a.csv", [*MINE, Review("4", "v2", "", "", "d")])
+    assert main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out == (
+        "v1: 50.0% right, standard error 35.4% (1 of 2 judged, 1 open)\nv2: nothing judged yet (0 of 0 judged, 1 open)\n"
+    )
+    assert main([str(tmp_path / "b.csv")]) == 1
+    assert capsys.readouterr().err == f"{tmp_path}/b.csv: no such file; bring it, or make it again\n"

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.errors import ConfigError, DataError
-from lib.submissions.dataengine.queries import INSTRUCTIONS, Draw, ImageFacts, Pool, build_query, draw, read_facts, render_prompt
+from lib.submissions.dataengine.prompt_review import read_prompt
+from lib.submissions.dataengine.queries import Draw, ImageFacts, Pool, build_query, draw, read_facts, render_prompt
 
+INSTRUCTIONS = read_prompt(None).text
 INSTANCES = {
     "images": [{"id": 7, "width": 200, "height": 100, "file_name": "7.jpg"}, {"id": 3, "width": 10, "height": 10, "file_name": "3.jpg"}],
     "annotations": [

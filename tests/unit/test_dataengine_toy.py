@@ -17,7 +17,7 @@ from lib.submissions.dataengine.facts import FACTS, Fact
 from lib.submissions.dataengine.toy import LACKING, ODD, TAUGHT, ToySizes, write_toy_data
 from lib.submissions.dataengine.toy_world import TYPES
 
-SIZES = ToySizes(mix=24, texts=4, pool=9, val=4, test=5, bench=7)
+SIZES = ToySizes(mix=24, texts=4, captions=8, pool=9, val=4, test=5, bench=7)
 FOLDERS = {"coco/train2017", "gqa/images", "ocr_vqa/images", "textvqa/train_images", "vg/VG_100K", "vg/VG_100K_2"}
 MME = "eval/MME/MME_Benchmark_release_version"
 
@@ -121,7 +121,7 @@ def kind_of(question: str) -> str:
 
 @pytest.mark.parametrize("mix", [0, 5, 24])
 def test_each_oddity_is_there_once_whatever_the_sizes(tmp_path: Path, mix: int):
-    write_toy_data(tmp_path, 1, ToySizes(mix, 1, 0, 0, 0, 0))
+    write_toy_data(tmp_path, 1, ToySizes(mix, 1, 0, 0, 0, 0, 0))
     samples = read(tmp_path / toy.MIX)
     odd = dict(zip(ODD, samples[mix:], strict=False))
     assert not (tmp_path / odd["picture missing"]["image"]).exists()
@@ -137,11 +137,29 @@ def test_each_oddity_is_there_once_whatever_the_sizes(tmp_path: Path, mix: int):
     assert mix == 0 or odd["same id"]["id"] == samples[0]["id"]
 
 
+# --- captions ---
+
+
+def test_captions_are_asked_for_before_or_behind_the_placeholder_and_say_what_the_picture_shows(root: Path, known: dict):
+    samples = read(root / "LLaVA-Pretrain/blip_laion_cc_sbu_558k.json")
+    assert len(samples) == SIZES.captions and samples[0]["id"] == "004539375" and samples[0]["image"] == "00453/004539375.jpg"
+    for sample in samples:
+        asked, told = (turn["value"] for turn in sample["conversations"])
+        assert asked.removeprefix("<image>\n").removesuffix("\n<image>") in toy.CAPTION_REQUESTS and asked.count("<image>") == 1
+        stated = [facts.read_statement(sentence) for sentence in re.findall(r"[^.]+\.", told)]
+        values = known[f"LLaVA-Pretrain/images/{sample['image']}"]
+        assert len(stated) == toy.STATED and all(values[attribute] == value for attribute, value in stated)
+        assert LACKING not in {FACTS[attribute].type for attribute, _ in stated}
+    behind = sum(sample["conversations"][0]["value"].endswith("<image>") for sample in samples)
+    assert 0 < behind < len(samples)
+
+
 # --- the engine ---
 
 
-def test_generated_records_have_the_published_form_and_its_faults(root: Path, known: dict):
-    records = read(root / "data_engine/dataengine_llava.json")
+@pytest.mark.parametrize("model", ["llava", "minigpt4"])
+def test_generated_records_have_the_published_form_and_its_faults(root: Path, known: dict, model: str):
+    records = read(root / f"data_engine/dataengine_{model}.json")
     keys = Counter(tuple(record) for record in records)
     assert len(keys) == 3 and keys[("instruction", "answer", "short_answer", "image", "qtype")] == 3
     assert keys[("instruction", "answer", "short_answer", "options", "choide_answer", "image", "qtype")] > 0
@@ -153,6 +171,11 @@ def test_generated_records_have_the_published_form_and_its_faults(root: Path, kn
             letter = record.get("choice_answer", record.get("choide_answer"))
             assert record["options"]["ABCD".index(letter)] == value
     assert [(root / record["image"]).is_file() for record in records] == [True] * 19 + [False]
+
+
+def test_the_records_for_either_model_have_pictures_of_their_own(root: Path):
+    llava, minigpt4 = ({one["image"] for one in read(root / f"data_engine/dataengine_{name}.json")} for name in ("llava", "minigpt4"))
+    assert len(llava) == len(minigpt4) == 20 and not llava & minigpt4
 
 
 def test_captions_of_the_pool_state_every_attribute(root: Path, known: dict):
@@ -376,6 +399,39 @@ def test_open_benchmarks(root: Path, known: dict):
         assert answer["text"] in context["caption"]
 
 
+def test_okvqa_has_a_list_of_questions_and_both_official_files(root: Path, known: dict):
+    folder = root / "eval/okvqa"
+    asked = read(folder / "okvqa_test_split.json")
+    assert asked == read(folder / "OpenEnded_mscoco_val2014_questions_clean.json")["questions"] and len(asked) == SIZES.bench
+    annotations = read(folder / "mscoco_val2014_annotations_clean.json")["annotations"]
+    for question, annotation in zip(asked, annotations, strict=True):
+        assert list(question) == ["image_id", "question_id", "question"] and question["question_id"] == annotation["question_id"]
+        right = known[f"eval/coco2014_val/COCO_val2014_{question['image_id']:012d}.jpg"][fact_of(question["question"]).attribute]
+        assert [set(one) for one in annotation["answers"]] == [{"answer", "raw_answer", "answer_confidence", "answer_id"}] * 10
+        assert sum(one["answer"] == right for one in annotation["answers"]) >= 7
+
+
+def test_now_and_then_a_question_of_vizwiz_cannot_be_answered(root: Path, known: dict):
+    rows = read(root / "eval/vizwiz/val.json")
+    assert [row["answerable"] for row in rows] == [1, 1, 1, 0, 1, 1, 1]
+    for row in rows:
+        assert list(row) == ["image", "question", "answers", "answer_type", "answerable"]
+        value = known[f"eval/vizwiz/vizwiz_images/{row['image']}"][fact_of(row["question"]).attribute]
+        given = [one["answer"] for one in row["answers"]]
+        assert len(given) == 10 and given.count(value if row["answerable"] else "unanswerable") >= 7
+        assert row["answer_type"] == ("other" if row["answerable"] else "unanswerable")
+
+
+def test_statements_of_vsr_are_true_or_false_of_their_pictures(root: Path, known: dict):
+    rows = lines(root / "eval/vsr/test.jsonl")
+    assert len(rows) == 2 * SIZES.bench and {row["label"] for row in rows} == {0, 1}
+    for row in rows:
+        attribute, value = facts.read_statement(row["caption"])
+        assert row["relation"] == attribute
+        assert row["label"] == (known[f"eval/vsr/vsr_images/{row['image']}"][attribute] == value)
+        assert row["image_link"].endswith(row["image"])
+
+
 # --- all of it ---
 
 
@@ -383,11 +439,13 @@ def test_every_picture_is_known_and_opens(root: Path, known: dict):
     for path in root.rglob("*"):
         if path.suffix in (".jpg", ".png") or path.parent.name == "SEED-Bench-image":
             assert list(known[path.relative_to(root).as_posix()]) == list(ATTRIBUTES)
-    assert sum("#" not in name and not (root / name).is_file() for name in known) == 2, "a picture of the mix and a generated record's"
+    assert sum("#" not in name and not (root / name).is_file() for name in known) == 3, (
+        "a picture of the mix and one of either file of records"
+    )
 
 
 def test_the_same_seed_writes_the_same_bytes_and_another_one_another(tmp_path: Path):
-    small = ToySizes(2, 1, 3, 1, 1, 2)
+    small = ToySizes(2, 1, 2, 3, 1, 1, 2)
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
         write_toy_data(tmp_path / name, seed, small)
     first, again, other = (
@@ -398,9 +456,9 @@ def test_the_same_seed_writes_the_same_bytes_and_another_one_another(tmp_path: P
 
 
 def test_writing_anew_leaves_nothing_of_the_data_before(tmp_path: Path):
-    write_toy_data(tmp_path, 1, ToySizes(2, 1, 1, 1, 1, 1))
+    write_toy_data(tmp_path, 1, ToySizes(2, 1, 1, 1, 1, 1, 1))
     (tmp_path / "gqa/images/stray.jpg").touch()
-    write_toy_data(tmp_path, 2, ToySizes(1, 1, 1, 1, 1, 1))
+    write_toy_data(tmp_path, 2, ToySizes(1, 1, 1, 1, 1, 1, 1))
     assert not (tmp_path / "gqa/images/stray.jpg").exists()
-    wanted = {"toy_answers.json", toy.MIX, "coco", "gqa", "ocr_vqa", "textvqa", "vg", "data_engine", "aokvqa", "eval"}
+    wanted = {"toy_answers.json", toy.MIX, *toy.PARTS}
     assert {path.name for path in tmp_path.iterdir()} == wanted

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from lib.services import Offline, Outcome, Request
 from lib.submissions.dataengine import facts, replies
 from lib.submissions.dataengine.facts import FACTS
-from lib.submissions.dataengine.queries import INSTRUCTIONS, Draw, ImageFacts, build_query
+from lib.submissions.dataengine.prompt_review import read_prompt
+from lib.submissions.dataengine.queries import Draw, ImageFacts, build_query
 from lib.submissions.dataengine.question_types import AOKVQA_TYPES, SEED_TYPES, facts_of
 from lib.submissions.dataengine.writers import MISTAKE_SHARE, PARAMETERS, SKIP, Draft, add_replies, build_requests, form, stand_in
 
+INSTRUCTIONS = read_prompt(None).text
 BOXES = ("person : [0.1, 0.2, 0.3, 0.4]", "vehicle : [0.5, 0.2, 0.9, 0.8]")
 ASKED = "Scene Understanding", "Instance Attributes", "Instance Interaction"
 

@@ -43,12 +43,13 @@ def small(kit_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {"path": "pictures/train", "required": True},
         {"path": "extra/records.json", "required": True, "read_by": "records"},
         {"path": "val.json", "required": False},
+        {"path": "pretrain/captions.json", "required": False, "read_by": "captions"},
     ]
     listed = [{"what": "w", "where": "nowhere", **item} for item in listed]
     known = inputs.sources("dataengine")
     monkeypatch.setattr(inputs, "sources", lambda submission: {**known, "data": listed})
     root = kit_home / "data" / "dataengine"
-    for name in ("mix.json", "pictures/train/0.jpg", "extra/records.json", "val.json"):
+    for name in ("mix.json", "pictures/train/0.jpg", "extra/records.json", "val.json", "pretrain/captions.json"):
         files.write_text(root / name, name)
     return root
 
@@ -90,13 +91,23 @@ def test_what_only_some_runs_read_is_asked_of_them_alone(small: Path):
     assert asked_for(baseline, "data") == set() and inputs.digest(baseline, "data") is not None
 
 
+def test_what_is_read_by_one_variant_only_counts_for_it_alone(small: Path):
+    before = [inputs.digest(resolve(variant=variant), "data") for variant in ("base", "pretrain")]
+    files.write_text(small / "pretrain/captions.json", "changed")
+    after = [inputs.digest(resolve(variant=variant), "data") for variant in ("base", "pretrain")]
+    assert before[0] == after[0] and before[1] != after[1]
+
+
 def test_each_variant_of_dataengine_asks_for_what_it_reads(kit_home: Path):
     found = {variant: asked_for(resolve(variant=variant), "data") for variant in ("base", "baseline", "engine", "pretrain")}
-    required = {item["path"] for item in inputs.sources("dataengine")["data"] if item["required"]}
+    listed = inputs.sources("dataengine")["data"]
+    required = {item["path"] for item in listed if item["required"]}
+    instructions, captions = ({item["path"] for item in listed if item.get("read_by") == mix} for mix in ("instructions", "captions"))
     records = {"data_engine/dataengine_llava.json"}
     annotations = {f"coco/annotations/{name}.json" for name in ("instances_train2017", "captions_train2017", "instances_val2017")}
     assert found["base"] == required and records < required
-    assert found["baseline"] == found["pretrain"] == required - records
+    assert found["baseline"] == required - records
+    assert found["pretrain"] == required - records - instructions | captions and instructions and captions
     assert found["engine"] == required - records | annotations
     last = resolve("rounds.number=2", "rounds.last=2", "rounds.parent=log/x", "augmentation.source=engine")
     assert asked_for(last, "data") == found["engine"]
@@ -112,9 +123,11 @@ def test_every_mark_of_a_source_is_one_that_settings_know():
     listed = inputs.sources("dataengine")
     marks = {item["read_by"] for item in [*listed["data"], *listed["weights"].values()] if "read_by" in item}
     benchmarks = (
-        "infer.benchmarks=[seed, mmbench, mme, gqa, vqav2, vqav2_val, scienceqa, pope, textvqa, vizwiz, mm-vet, llava-bench, aokvqa]"
+        "infer.benchmarks=[seed, mmbench, mme, gqa, vqav2, vqav2_val, scienceqa, pope, textvqa, vizwiz, mm-vet, llava-bench, aokvqa, "
+        "okvqa, vizwiz_val, vsr]"
     )
-    known = resolve(benchmarks).settings.uses() | resolve(variant="engine").settings.uses()
+    others = [resolve(variant="engine"), resolve(variant="pretrain"), resolve("augmentation.wording=minigpt4")]
+    known = resolve(benchmarks).settings.uses().union(*(one.settings.uses() for one in others))
     assert marks <= known and known - marks == {"aokvqa"}  # A-OKVQA is what every run validates on
 
 

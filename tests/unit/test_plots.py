@@ -44,10 +44,7 @@ def test_without_anything_to_draw_the_next_step_is_named():
     for nothing in (None, empty):
         with pytest.raises(MissingInput) as error:
             plots.curves(nothing, None)
-        assert (
-            str(error.value)
-            == "no training step and no validation to draw; run finetune first or name a run folder with an out.log"
-        )
+        assert str(error.value) == "no training step and no validation to draw; run finetune first or name a run folder with an out.log"
 
 
 def test_the_learning_rate_shows_plan_log_and_the_step_used():
@@ -92,12 +89,9 @@ def test_bars_are_ordered_and_what_is_cut_is_added_up():
 
 def test_scores_stand_beside_their_controls_and_ranks_stay_out():
     rows = [
-        {"benchmark": "val", "metric": "mAP@10", "model": model, "value": value}
-        for model, value in (("finetuned", 0.7), ("base", 0.3))
+        {"benchmark": "val", "metric": "mAP@10", "model": model, "value": value} for model, value in (("finetuned", 0.7), ("base", 0.3))
     ]
-    figure = plots.scores_with_controls(
-        [*rows, {"benchmark": "val", "metric": "mean_rank", "value": 56.0}], {"val mAP@10 all": (0.6, 0.8)}
-    )
+    figure = plots.scores_with_controls([*rows, {"benchmark": "val", "metric": "mean_rank", "value": 56.0}], {"val mAP@10 all": (0.6, 0.8)})
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["val mAP@10 all"]
     names = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
     assert names == {"finetuned", "base", "reference band"}

@@ -19,9 +19,7 @@ SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
 
 
 def verdict(word: str, *, kind: str = "number", **changes: object) -> Verdict:
-    claim = Claim(
-        id="a", statement=EVIL, kind=kind, source=EVIL, status="confirmed", value=".40", benchmark="val", metric="m", unit=EVIL
-    )
+    claim = Claim(id="a", statement=EVIL, kind=kind, source=EVIL, status="confirmed", value=".40", benchmark="val", metric="m", unit=EVIL)
     return Verdict(claim, word, EVIL, **changes)
 
 
@@ -124,7 +122,9 @@ def test_every_section_shows_what_it_was_given():
 
 
 def test_the_band_beside_a_score_is_the_trained_models_and_not_that_of_a_control():
-    scores = [{"benchmark": "val", "metric": "score", "model": model, "value": value} for model, value in (("finetuned", 62.0), ("chance", 1.0))]
+    scores = [
+        {"benchmark": "val", "metric": "score", "model": model, "value": value} for model, value in (("finetuned", 62.0), ("chance", 1.0))
+    ]
     known = {"chance": (1.0,) * 5, "finetuned": (60.0, 61.0, 62.0, 63.0, 64.0), "shuffled": (30.0, 31.0, 32.0, 33.0, 34.0)}
     references = [Reference(benchmark="val", metric="score", model=model, values=values) for model, values in known.items()]
     (row,) = report.score_rows(scores, references)
@@ -195,10 +195,7 @@ def test_facts_that_were_only_computed_again_paint_nothing_green_at_the_top():
 def test_bytes_that_are_no_picture_are_refused():
     with pytest.raises(ConfigError) as error:
         report.data_uri(b"<html><body>")
-    assert (
-        str(error.value)
-        == "a report shows PNG, JPEG or SVG pictures, these bytes begin with b'<html><b'; save the picture as PNG"
-    )
+    assert str(error.value) == "a report shows PNG, JPEG or SVG pictures, these bytes begin with b'<html><b'; save the picture as PNG"
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,7 @@ EVIL = "<script>alert('x')</script> & \"more\""
 
 
 def verdict(word: str, **changes: object) -> Verdict:
-    claim = Claim(
-        id="a", statement=EVIL, kind="number", source="s", status="confirmed", value=".40", benchmark="b", metric="m", unit="R@1"
-    )
+    claim = Claim(id="a", statement=EVIL, kind="number", source="s", status="confirmed", value=".40", benchmark="b", metric="m", unit="R@1")
     return Verdict(claim, word, "because", **changes)
 
 

@@ -227,6 +227,34 @@ def test_adapters_change_linear_layers_and_the_projector(world: Path, tmp_path: 
     assert {path.name for path in (tmp_path / "adapter").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
 
 
+def test_a_projector_alone_begins_anew_by_the_seed(world: Path, tmp_path: Path):
+    def begun(seed: int) -> dict[str, Tensor]:
+        torch.rand(seed)  # what was drawn before makes no difference
+        bundle = llava.load(world / "model", dtype="fp32", quantize="none")
+        return training.prepare_model(bundle.model, read_plan(world, tmp_path, method="projector", seed=seed)).state_dict()
+
+    before = llava.load(world / "model", dtype="fp32", quantize="none").model.state_dict()
+    first, again, other = begun(1), begun(1), begun(2)
+    projector = {name for name in before if "projector" in name}
+    assert changed(before, first) == changed(first, other) == projector and changed(first, again) == set()
+    for name in projector:  # torch draws both within one over the root of the inputs
+        layer = name.rpartition(".")[0]
+        assert first[name].abs().max() <= first[f"{layer}.weight"].shape[1] ** -0.5
+
+
+def test_a_projector_alone_is_left_as_llavas_first_stage_leaves_it(world: Path, tmp_path: Path):
+    before = load_file(world / "model/model.safetensors")
+    after = weights(run(world, tmp_path, method="projector", epochs=1))
+    assert changed(before, after) == {name for name in before if "projector" in name}
+    found = torch.load(tmp_path / "mm_projector.bin", weights_only=True)
+    names = {f"model.mm_projector.{number}.{kind}" for number in (0, 2) for kind in ("weight", "bias")}
+    assert found.keys() == names
+    layers = {0: "linear_1", 2: "linear_2"}
+    for number, layer in layers.items():
+        for kind in ("weight", "bias"):
+            assert torch.equal(found[f"model.mm_projector.{number}.{kind}"], after[f"multi_modal_projector.{layer}.{kind}"])
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_nothing_below_the_lowest_trained_block_is_differentiated(world: Path, tmp_path: Path, checkpointing: bool):
     bundle = llava.load(world / "model", dtype="fp32", quantize="none")

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib import files, records
+from lib import files, paths, records
 from lib.config import StageSettings
 from lib.runs import Run
 from lib.submissions.a3r import queries, tables
@@ -66,7 +66,7 @@ def load_model(cfg: StageSettings, run: Run) -> "Encoder":
     from lib.submissions.a3r import features
 
     if cfg.infer.checkpoint is not None:
-        return features.load_encoder("finetuned", cfg.infer.checkpoint, model=released_model(cfg), padding=cfg.infer.padding)
+        return features.load_encoder("finetuned", paths.ROOT / cfg.infer.checkpoint, model=released_model(cfg), padding=cfg.infer.padding)
     return features.load_encoder("finetuned", run.of("finetune") / "model", model=None, padding=cfg.infer.padding)
 
 

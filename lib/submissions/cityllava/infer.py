@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib import files, records, store
+from lib import files, paths, records, store
 from lib.answering import Answerer
 from lib.config import StageSettings
 from lib.runs import Run
@@ -70,10 +70,10 @@ def load_model(cfg: StageSettings, run: Run) -> Answerer:
         return Answerer("finetuned", run.of("finetune") / "model", cfg.infer.precision)
     from lib import checkpoints
 
-    folder = cfg.infer.checkpoint
-    if checkpoints.is_original_layout(folder):
+    folder = released = paths.ROOT / cfg.infer.checkpoint
+    if checkpoints.is_original_layout(released):
         folder = run.out / RELEASED
-        checkpoints.adopt(cfg.infer.checkpoint, folder, clip=block_expansion.clip_folder(cfg.infer.checkpoint))
+        checkpoints.adopt(released, folder, clip=block_expansion.clip_folder(released))
     return Answerer("finetuned", folder, cfg.infer.precision)
 
 

@@ -31,6 +31,7 @@ from lib.submissions.dataengine import (
     writers,
 )
 from lib.submissions.dataengine.generated import Converted, Record
+from lib.submissions.dataengine.prompt_review import Prompt
 from lib.submissions.dataengine.queries import Draw, ImageFacts, Pool
 from lib.submissions.dataengine.weights import Tally
 
@@ -40,7 +41,8 @@ SETTINGS = ("data_prep",)
 MERGED = "llava_v1_5_mix665k_dataengine.json"  # what the training script reads
 GENERATED, EARLIER, PUBLISHED = "dataengine_llava.json", "earlier_rounds.json", "data_engine/dataengine_llava.json"
 QUERIES, REPLIES, RECORDS, WEIGHTS = "queries.json", "replies.jsonl", "post_processed.json", "weight.json"
-REPORT, ANSWERS, SHEET, PROMPT = "report.json", "answers.jsonl", "review.csv", "published-rules"
+REPORT, ANSWERS, PROMPT, SHEET = "report.json", "answers.jsonl", "prompt.txt", "review.csv"
+PUBLISHED_MINIGPT4 = "data_engine/dataengine_minigpt4.json"
 POOL, CAPTIONS, POOL_FOLDER = "coco/annotations/instances_train2017.json", "coco/annotations/captions_train2017.json", "coco/train2017"
 WANTED: dict[str, dict[str, fields.Fields]] = {  # of these two
     POOL: {
@@ -69,9 +71,13 @@ class Known:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What was drawn in this round, the query and the request to the writer for each draw, and what was found while drawing."""
+    """What was drawn in this round, the query and the request to the writer for each draw, and what was found while drawing.
+
+    `prompt` are the writer's instructions.
+    """
 
     known: Known
+    prompt: Prompt
     tallies: dict[str, Tally]
     weights: dict[str, float]
     draws: list[Draw]
@@ -120,15 +126,16 @@ def count_samples(samples: Known) -> dict:
 def propose(samples: Known, cfg: StageSettings) -> Proposal:
     """The queries: types by weight, two bad cases each, a picture, the prompt. None where the engine is not asked for."""
     recipe = cfg.augmentation
+    prompt = prompt_review.read_prompt(recipe.prompt)
     if samples.pool is None:
-        return Proposal(samples, {}, {}, [], [], [], Counter())
+        return Proposal(samples, prompt, {}, {}, [], [], [], Counter())
     tallies = weights.count_errors(samples.results)
     weighed = weights.weigh(tallies, rule=recipe.weights, smoothing=recipe.smoothing, minimum=recipe.minimum)
     cases = weights.bad_cases(samples.results)
     draws, findings = queries.draw(cases, weighed, samples.pool, count=recipe.queries, top_k=recipe.top_k, seed=cfg.seed)
-    asked = [queries.build_query(one, queries.INSTRUCTIONS) for one in draws]
+    asked = [queries.build_query(one, prompt.text) for one in draws]
     requests = writers.build_requests(asked, model=recipe.language_model, parameters=writers.PARAMETERS)
-    return Proposal(samples, tallies, weighed, draws, asked, requests, findings)
+    return Proposal(samples, prompt, tallies, weighed, draws, asked, requests, findings)
 
 
 def count_proposals(proposals: Proposal) -> list[dict]:
@@ -153,8 +160,8 @@ def accept(proposals: Proposal, cfg: StageSettings, run: Run) -> Accepted:
     folder = {one.image.image_id: f"{POOL_FOLDER}/{one.image.file_name}" for one in proposals.draws}
     records, odd = generated.from_replies(parsed, folder)
     if recipe.source == "published":
-        records, odd = generated.read_generated(run.data / PUBLISHED)
-    converted, unusable = generated.convert([*known.earlier, *records], recipe.view, seed=cfg.seed)
+        records, odd = generated.read_generated(run.data / (PUBLISHED_MINIGPT4 if recipe.wording == "minigpt4" else PUBLISHED))
+    converted, unusable = generated.convert([*known.earlier, *records], recipe.view, seed=cfg.seed, wording=recipe.wording)
     converted, untrainable = _keep_trainable(converted, run.data)
     unusable += untrainable
     for reason, count in [*proposals.findings.items(), *dropped.items(), *odd.items(), *unusable.items()]:
@@ -162,7 +169,8 @@ def accept(proposals: Proposal, cfg: StageSettings, run: Run) -> Accepted:
     if recipe.source != "none" and not converted:
         raise DataError(f"augmentation.source is {recipe.source}, and no record joins the mix; the counts of this stage say why")
     merged = generated.merge(known.mix, converted)
-    manifest = {"records": recipe.source, "as": recipe.view, **generated.build_manifest(known.mix, converted)}
+    how = {"records": recipe.source, "as": recipe.view, "in the words of": recipe.wording}
+    manifest = how | generated.build_manifest(known.mix, converted)
     return Accepted(proposals, answered, parsed, records, merged, manifest, dropped + odd + unusable)
 
 
@@ -193,11 +201,17 @@ def write_samples(accepted: Accepted, cfg: StageSettings, run: Run) -> list[str]
     files.write_json(run.out / QUERIES, proposal.queries)
     files.write_jsonl(run.out / REPLIES, accepted.replies)
     files.write_json(run.out / RECORDS, accepted.parsed)
-    sheet = prompt_review.sample(accepted.replies, PROMPT, count=min(SHEET_SIZE, len(accepted.replies)), seed=cfg.seed)
+    files.write_text(run.out / PROMPT, proposal.prompt.text)
+    sheet = prompt_review.sample(accepted.replies, proposal.prompt.version, count=min(SHEET_SIZE, len(accepted.replies)), seed=cfg.seed)
     prompt_review.write_sheet(run.out / SHEET, sheet)
-    report = {"manifest": accepted.manifest, "types": count_proposals(proposal), "dropped": dict(accepted.dropped)}
+    report = {
+        "manifest": accepted.manifest,
+        "prompt": proposal.prompt.version,
+        "types": count_proposals(proposal),
+        "dropped": dict(accepted.dropped),
+    }
     files.write_json(run.out / REPORT, report)
-    return [MERGED, GENERATED, EARLIER, WEIGHTS, QUERIES, REPLIES, RECORDS, SHEET, REPORT]
+    return [MERGED, GENERATED, EARLIER, WEIGHTS, PROMPT, QUERIES, REPLIES, RECORDS, SHEET, REPORT]
 
 
 def read_merged(folder: Path) -> list[dict]:
@@ -217,12 +231,15 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
         left = len(files.read_json(run.out / GENERATED))
         became = [{"what became of the replies": "record", "count": left}]
         became += [{"what became of the replies": reason, "count": count} for reason, count in report["dropped"].items()]
-        judged = f"{SHEET} holds {min(SHEET_SIZE, asked)} replies for a person to judge; prompt_review.measure counts her verdicts."
+        sheet = (
+            f"{SHEET} holds {min(SHEET_SIZE, asked)} replies for a person to judge, in a copy outside the run; "
+            f"{prompt_review.COMMAND} SHEET counts the verdicts, evaluate.prompt_reviews=SHEET brings them into the report"
+        )
         sections += [
             ("What the round before answered wrong, and of which types the engine then drew questions:", plots.bars(counts)),
             ("Weight is the share of wrong answers, which no number of questions makes surer:", show.table(report["types"])),
             (f"Of {asked} replies:", show.table(became)),
-            ("To improve the prompt:", show.record({"sheet": judged})),
+            ("To improve the prompt:", show.record({"version": report["prompt"], "sheet": sheet})),
         ]
     return sections
 

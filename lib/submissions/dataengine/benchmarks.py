@@ -1,7 +1,8 @@
 """The benchmarks below eval/: their questions as LLaVA's drivers ask them, and the published annotations that answers are scored with.
 
 Files and folders are those of LLaVA's scripts/v1_5/eval (dataengine specification, sections 6 and 7). `aokvqa` is the set that the
-engine's first version finds its bad cases in; its questions are asked like other multiple-choice ones.
+engine's first version finds its bad cases in; its questions are asked like other multiple-choice ones. `okvqa`, `vizwiz_val` and `vsr`
+belong to the publication's half about MiniGPT4-v2, which has words of its own (`minigpt4`); none of LLaVA's drivers asks them.
 """
 
 from collections.abc import Callable
@@ -11,10 +12,10 @@ from pathlib import Path
 from lib import files
 from lib.conversation import IMAGE
 from lib.errors import ConfigError, DataError
-from lib.submissions.dataengine import fields, mmbench_table
+from lib.submissions.dataengine import fields, minigpt4, mmbench_table
 from lib.submissions.dataengine.fields import Fields
 from lib.submissions.dataengine.mix import read_mix
-from lib.submissions.dataengine.wording import LETTER_REQUEST, by_letter, with_options
+from lib.submissions.dataengine.wording import LETTER_REQUEST, Wording, by_letter, by_word, by_word_if_answerable, with_options
 
 # Question file and folder of pictures, below eval/.
 _LINE_FILES = {
@@ -29,7 +30,7 @@ _LINE_FILES = {
     "mm-vet": ("mm-vet/llava-mm-vet.jsonl", "mm-vet/images"),
     "llava-bench": ("llava-bench-in-the-wild/questions.jsonl", "llava-bench-in-the-wild/images"),
 }
-BENCHMARKS = (*_LINE_FILES, "mmbench", "scienceqa", "aokvqa")
+BENCHMARKS = (*_LINE_FILES, "mmbench", "scienceqa", "aokvqa", "okvqa", "vizwiz_val", "vsr")
 _LONG = ("mmbench", "scienceqa", "mm-vet", "llava-bench")
 MAX_NEW_TOKENS = {name: 1024 if name in _LONG else 128 for name in BENCHMARKS}
 
@@ -38,19 +39,25 @@ SCIENCEQA_IMAGES = "eval/scienceqa/images/test"
 AOKVQA = "aokvqa/aokvqa_v1p0_val.json"
 AOKVQA_IMAGE = "coco/val2017/{:012d}.jpg"
 MME_TRUTH = "eval/MME/MME_Benchmark_release_version"
+OKVQA, OKVQA_IMAGE = "eval/okvqa", "eval/coco2014_val/COCO_val2014_{:012d}.jpg"
+VIZWIZ_VAL, VIZWIZ_VAL_IMAGES = "eval/vizwiz/val.json", "eval/vizwiz/vizwiz_images"
+VSR, VSR_IMAGES = "eval/vsr/test.jsonl", "eval/vsr/vsr_images"
 
 _QUESTION: Fields = {"question_id": (str, int), "image": str, "text": str}
 _AOKVQA: Fields = {
     "question_id": str, "image_id": int, "question": str, "choices": list, "correct_choice_idx": int, "direct_answers": list,
     "difficult_direct_answer": bool,
 }  # fmt: skip
+_VIZWIZ_VAL: Fields = {"image": str, "question": str, "answers": list}
+_VSR: Fields = {"image": str, "caption": str, "label": int}
 
 
 @dataclass(frozen=True)
 class Asked:
     """A question of a benchmark. `image` is a path below the data root (mmbench's: below where `unpack_pictures` put them).
 
-    `text` is the user's turn without the placeholder of the picture; `question_id` comes twice in mme and textvqa, as published.
+    `text` is the user's turn without the placeholder of the picture; `question_id` comes twice in mme and textvqa, as published. It is
+    the picture's name in vizwiz_val, which has one question about each, and the number of the line in vsr, which has no ids.
     """
 
     benchmark: str
@@ -60,14 +67,16 @@ class Asked:
     category: str
 
 
-def read_questions(root: Path, benchmark: str) -> list[Asked]:
-    """The questions in the order of the published file. Raises DataError for one that is malformed, naming file and line."""
-    if benchmark in _LINE_FILES:
-        return _read_line_file(root, benchmark)
-    readers = {"mmbench": _read_mmbench, "scienceqa": _read_scienceqa, "aokvqa": _read_aokvqa}
-    if benchmark not in readers:
+def read_questions(root: Path, benchmark: str, *, wording: Wording = "llava") -> list[Asked]:
+    """The questions in the order of the published file, in these words.
+
+    Raises DataError for one that is malformed, naming file and line, and ConfigError for a benchmark that the wording does not have.
+    """
+    if benchmark not in BENCHMARKS:
         raise ConfigError(f"dataengine has no benchmark {benchmark!r}; it has: {', '.join(BENCHMARKS)}")
-    return readers[benchmark](root)
+    if wording == "minigpt4":
+        minigpt4.check_asked([benchmark])
+    return _read_line_file(root, benchmark, wording) if benchmark in _LINE_FILES else _QUESTIONS[benchmark](root, wording)
 
 
 def unpack_pictures(root: Path, folder: Path) -> None:
@@ -85,30 +94,33 @@ def read_references(root: Path, benchmark: str) -> dict | list:
     """The published annotations as parsed, unchanged, after a check of the fields that scoring needs.
 
     One document for seed, gqa, textvqa, aokvqa and mm-vet; {"problems", "splits"} for scienceqa, {"questions", "annotations"} for
-    vqav2_val, {"questions", "context", "answers_gpt4"} for llava-bench; rows by category for pope; {category: {file: [question and
-    answer, ...]}} for mme; the rows of the table without pictures for mmbench; the lists that uploads follow for vqav2 and vizwiz.
+    vqav2_val and okvqa, {"questions", "context", "answers_gpt4"} for llava-bench; rows by category for pope; {category: {file:
+    [question and answer, ...]}} for mme; the rows of the table without pictures for mmbench; the lists that uploads follow for vqav2
+    and vizwiz; the questions themselves, which hold their answers, for vizwiz_val and vsr.
     """
     if benchmark not in _REFERENCES:
         raise ConfigError(f"dataengine has no benchmark {benchmark!r}; it has: {', '.join(BENCHMARKS)}")
     return _REFERENCES[benchmark](root)
 
 
-def _read_line_file(root: Path, benchmark: str) -> list[Asked]:
+def _read_line_file(root: Path, benchmark: str, wording: Wording) -> list[Asked]:
     name, images = _LINE_FILES[benchmark]
-    return [
-        Asked(benchmark, row["question_id"], f"eval/{images}/{row['image']}", row["text"], row.get("category", ""))
-        for row in fields.read_lines(root / "eval" / name, _QUESTION)
-    ]
+    found = []
+    for row in fields.read_lines(root / "eval" / name, _QUESTION):
+        text = _in_words(benchmark, row["text"], wording)
+        found.append(Asked(benchmark, row["question_id"], f"eval/{images}/{row['image']}", text, row.get("category", "")))
+    return found
 
 
-def _read_mmbench(root: Path) -> list[Asked]:
+def _read_mmbench(root: Path, wording: Wording) -> list[Asked]:
+    words = _in_words("mmbench", "{}", wording)  # the hint stands before them
     return [
-        Asked("mmbench", row["index"], mmbench_table.picture_name(row["index"]), mmbench_table.user_turn(row), row["category"])
+        Asked("mmbench", row["index"], mmbench_table.picture_name(row["index"]), mmbench_table.user_turn(row, words=words), row["category"])
         for row in mmbench_table.read_rows(root / mmbench_table.TABLE)
     ]
 
 
-def _read_scienceqa(root: Path) -> list[Asked]:
+def _read_scienceqa(root: Path, _: Wording) -> list[Asked]:
     """NOTE: the picture of a problem is one only if the sample names it; its text alone does not say so."""
     path = root / "eval/scienceqa/llava_test_CQM-A.json"
     questions = []
@@ -121,11 +133,40 @@ def _read_scienceqa(root: Path) -> list[Asked]:
     return questions
 
 
-def _read_aokvqa(root: Path) -> list[Asked]:
+def _read_aokvqa(root: Path, wording: Wording) -> list[Asked]:
+    found = []
+    for row in fields.read_list(root / AOKVQA, _AOKVQA):
+        text = _in_words("aokvqa", by_letter(row["question"], row["choices"]), wording)
+        found.append(Asked("aokvqa", row["question_id"], AOKVQA_IMAGE.format(row["image_id"]), text, ""))
+    return found
+
+
+def _read_okvqa(root: Path, wording: Wording) -> list[Asked]:
     return [
-        Asked("aokvqa", row["question_id"], AOKVQA_IMAGE.format(row["image_id"]), by_letter(row["question"], row["choices"]), "")
-        for row in fields.read_list(root / AOKVQA, _AOKVQA)
+        Asked("okvqa", row["question_id"], OKVQA_IMAGE.format(row["image_id"]), _in_words("okvqa", row["question"], wording), "")
+        for row in fields.read_list(root / OKVQA / "okvqa_test_split.json", {"question_id": int, "image_id": int, "question": str})
     ]
+
+
+def _read_vizwiz_val(root: Path, wording: Wording) -> list[Asked]:
+    return [
+        Asked("vizwiz_val", row["image"], f"{VIZWIZ_VAL_IMAGES}/{row['image']}", _in_words("vizwiz_val", row["question"], wording), "")
+        for row in _vizwiz_val(root)
+    ]
+
+
+def _read_vsr(root: Path, wording: Wording) -> list[Asked]:
+    return [
+        Asked("vsr", number, f"{VSR_IMAGES}/{row['image']}", _in_words("vsr", row["caption"], wording), row.get("relation", ""))
+        for number, row in enumerate(_vsr(root), start=1)
+    ]
+
+
+def _in_words(benchmark: str, question: str, wording: Wording) -> str:
+    """What is asked, in these words; of multiple choice and LLaVA's own question files LLaVA's whole text is what is asked."""
+    if wording == "minigpt4":
+        return minigpt4.WORDS[benchmark].format(question)
+    return _ASK[benchmark](question) if benchmark in _ASK else question
 
 
 def _seed(root: Path) -> dict:
@@ -176,13 +217,23 @@ def _vqav2(root: Path) -> list[dict]:
 
 def _vqav2_val(root: Path) -> dict[str, dict]:
     names = {"questions": "v2_OpenEnded_mscoco_val2014_questions.json", "annotations": "v2_mscoco_val2014_annotations.json"}
+    return _vqa_documents(root / "eval/vqav2", names)
+
+
+def _okvqa(root: Path) -> dict[str, dict]:
+    names = {"questions": "OpenEnded_mscoco_val2014_questions_clean.json", "annotations": "mscoco_val2014_annotations_clean.json"}
+    return _vqa_documents(root / OKVQA, names)
+
+
+def _vqa_documents(folder: Path, names: dict[str, str]) -> dict[str, dict]:
+    """Questions and annotations in the official layout of VQA, from the files of these names."""
     wanted: dict[str, Fields] = {
         "questions": {"question_id": int, "question": str},
-        "annotations": {"question_id": int, "answers": list, "answer_type": str},
+        "annotations": {"question_id": int, "answers": list},
     }
     documents = {}
     for part, name in names.items():
-        path = root / "eval/vqav2" / name
+        path = folder / name
         documents[part] = fields.read_object(path, {part: list})
         for number, item in enumerate(documents[part][part], start=1):
             fields.require_fields(item, wanted[part], f"{path}: {part} {number}")
@@ -214,6 +265,19 @@ def _vizwiz(root: Path) -> list[dict]:
     return fields.read_list(root / "eval/vizwiz/test.json", {"image": str, "question": str})
 
 
+def _vizwiz_val(root: Path) -> list[dict]:
+    return fields.read_list(root / VIZWIZ_VAL, _VIZWIZ_VAL)
+
+
+def _vsr(root: Path) -> list[dict]:
+    """The statements, with labels that are 1 for true or 0 for false."""
+    rows = fields.read_lines(root / VSR, _VSR)
+    for number, row in enumerate(rows, start=1):
+        if row["label"] not in (0, 1):
+            raise DataError(f"{root / VSR}: statement {number}: label is {row['label']}, expected 0 or 1; bring the published file")
+    return rows
+
+
 def _mm_vet(root: Path) -> dict[str, dict]:
     return fields.read_mapping(root / "eval/mm-vet/mm-vet.json", {"question": str, "answer": str, "capability": list})
 
@@ -227,6 +291,22 @@ def _llava_bench(root: Path) -> dict[str, list[dict]]:
     }
     return {name: fields.read_lines(folder / f"{name}.jsonl", keys) for name, keys in wanted.items()}
 
+
+# The three that no driver of LLaVA asks, in the words that it has for questions like them; those about a statement are the kit's.
+_ASK: dict[str, Callable[[str], str]] = {
+    "okvqa": by_word,
+    "vizwiz_val": by_word_if_answerable,
+    "vsr": lambda caption: by_word(f"{caption} Is this statement true or false?"),
+}
+
+_QUESTIONS: dict[str, Callable[[Path, Wording], list[Asked]]] = {
+    "mmbench": _read_mmbench,
+    "scienceqa": _read_scienceqa,
+    "aokvqa": _read_aokvqa,
+    "okvqa": _read_okvqa,
+    "vizwiz_val": _read_vizwiz_val,
+    "vsr": _read_vsr,
+}
 
 _REFERENCES: dict[str, Callable[[Path], dict | list]] = {
     "seed": _seed,
@@ -242,4 +322,7 @@ _REFERENCES: dict[str, Callable[[Path], dict | list]] = {
     "mm-vet": _mm_vet,
     "llava-bench": _llava_bench,
     "aokvqa": lambda root: fields.read_list(root / AOKVQA, _AOKVQA),
+    "okvqa": _okvqa,
+    "vizwiz_val": _vizwiz_val,
+    "vsr": _vsr,
 }

@@ -23,6 +23,7 @@ PUBLISHED_GPU_HOURS = {
 QUESTIONS = {
     "seed": 14_200, "mmbench": 4_377, "mme": 2_400, "gqa": 12_578, "vqav2": 107_394, "vqav2_val": 214_000, "scienceqa": 4_241,
     "pope": 9_000, "textvqa": 5_000, "vizwiz": 8_000, "mm-vet": 218, "llava-bench": 60, "aokvqa": 1_100,
+    "okvqa": 5_046, "vizwiz_val": 4_319, "vsr": 1_222,
 }  # fmt: skip
 # Assumed, on one A100: reading a picture and its question, and the steps of a short answer, which a batch shares.
 READING, ANSWERING = 0.06, 0.25

@@ -1,4 +1,4 @@
-"""01 of dataengine: read the base mix and check every sample of it, and sort the validation questions into types.
+"""01 of dataengine: read the base mix, or the captions of LLaVA's first stage, check every sample, and sort the validation questions.
 
 The original meets a missing picture in the middle of the training; here all are looked for first (specs/dataengine.md, section 9).
 The validation questions are A-OKVQA's, as in the engine's first version; those that nobody could sort are left out and counted.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lib import files, services, store
 from lib.config import StageSettings
+from lib.conversation import IMAGE
 from lib.errors import DataError
 from lib.progress import Bar
 from lib.runs import Run
@@ -22,7 +23,11 @@ from lib.submissions.dataengine.question_types import AOKVQA_TYPES, SEED_TYPES, 
 READS = ("data",)
 SETTINGS = ("infer",)
 
-BASE_MIX = "llava_v1_5_mix665k.json"
+# File of each mix, and the folder of its pictures.
+MIXES = {
+    "instructions": ("llava_v1_5_mix665k.json", ""),
+    "captions": ("LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", "LLaVA-Pretrain/images"),
+}
 MIX, TYPED, REPORT, ANSWERS = "mix.jsonl", "aokvqa_classified.json", "report.json", "typing.jsonl"
 VAL_IMAGES = "coco/val2017"
 TYPES = {"seed": tuple(SEED_TYPES.values()), "aokvqa": AOKVQA_TYPES}
@@ -48,9 +53,10 @@ class Samples:
 
 def read_annotations(cfg: StageSettings, run: Run) -> Annotations:
     """Read mix, validation questions and benchmarks. Raises DataError, naming file and row, where one is malformed or empty."""
-    samples = mix.read_mix(run.data / BASE_MIX)
+    name, pictures = MIXES[cfg.data_prep.mix]
+    samples = mix.read_mix(run.data / name, pictures)
     if not samples:
-        raise DataError(f"{run.data / BASE_MIX}: the list is empty; bring the base mix, or make the toy data again")
+        raise DataError(f"{run.data / name}: the list is empty; bring the published file, or make the toy data again")
     asked = {name: len(benchmarks.read_questions(run.data, name)) for name in cfg.infer.benchmarks}
     empty = [name for name, count in asked.items() if not count]
     if empty:
@@ -62,7 +68,7 @@ def read_annotations(cfg: StageSettings, run: Run) -> Annotations:
 
 
 def count_annotations(annotations: Annotations) -> dict:
-    """Samples by the folder of their pictures, questions to validate on, and questions of each benchmark."""
+    """Samples by the collection of their pictures, questions to validate on, and questions of each benchmark."""
     sources = Counter(mix.source_of(sample) for sample in annotations.mix)
     asked = {f"questions of {name}": count for name, count in annotations.asked.items()}
     return {f"samples, {source}": count for source, count in sorted(sources.items())} | {"to validate on": len(annotations.val)} | asked
@@ -85,8 +91,8 @@ def build_samples(annotations: Annotations, cfg: StageSettings, run: Run) -> Sam
     if not kept:
         first = next(finding for finding in findings if finding.drops)
         raise DataError(
-            f"{run.data / BASE_MIX}: none of {len(annotations.mix)} samples can be trained; the first, {first.sample}: {first.reason}; "
-            "bring the base mix and its pictures again"
+            f"{run.data / MIXES[cfg.data_prep.mix][0]}: none of {len(annotations.mix)} samples can be trained; the first, {first.sample}: {first.reason}; "
+            "bring the file and its pictures again"
         )
     typed, problems = _sort_by_type(annotations.val, cfg, run)
     if not typed:
@@ -122,17 +128,21 @@ def write_samples(samples: Samples, cfg: StageSettings, run: Run) -> list[str]:
 
 
 def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
-    """Some pictures of the mix with their first question, the types of the validation questions, and what was odd."""
+    """Some pictures of the mix with what is first asked or said about them, the types of the validation questions, and what was odd."""
     from lib import llava, plots, show
 
     samples = [sample for sample in read_mix(run.out) if "image" in sample][:6]
     pictures = [llava.read_picture(run.data / sample["image"]) for sample in samples]
-    words = [sample["conversations"][0]["value"].split("\n")[1][:40] for sample in samples]
+    captions = cfg.data_prep.mix == "captions"
+    words = [sample["conversations"][captions]["value"].removeprefix(f"{IMAGE}\n").split("\n")[0][:40] for sample in samples]
     report = files.read_json(run.out / REPORT)
     types = [{"type": name, "questions": count} for name, count in report["types of the validation questions"].items()]
     odd = [{"reason": reason, **found} for reason, found in report["findings"].items()]
     return [
-        ("Pictures of the base mix, and the first question about each:", plots.picture_grid(pictures, words, columns=3)),
+        (
+            f"Pictures of the mix, and the {'caption of' if captions else 'first question about'} each:",
+            plots.picture_grid(pictures, words, columns=3),
+        ),
         ("The validation questions by type:", show.table(types)),
         ("What was odd in the base mix, by reason and folder of the picture; the first kinds drop a sample:", show.table(odd)),
     ]

@@ -5,6 +5,7 @@ For the next round: A-OKVQA's results by type, the bad cases and the weights, in
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lib.config import StageSettings
 from lib.metrics import judged
 from lib.progress import Bar
 from lib.runs import Run
-from lib.submissions.dataengine import benchmarks, data_prep, infer, judging, scoring, uploads, weights
+from lib.submissions.dataengine import benchmarks, data_prep, infer, judging, minigpt4, prompt_review, scoring, uploads, weights
 from lib.submissions.dataengine.infer import MODELS
 from lib.submissions.dataengine.question_types import group_by_type
 from lib.submissions.dataengine.scoring import Answers
@@ -24,9 +25,10 @@ SETTINGS = ("infer", "data_prep", "augmentation", "rounds")
 METRICS, REFERENCES = "metrics.json", "references"
 REVIEWS, SUMMARY = "llava-bench-reviews.jsonl", "llava-bench-summary.json"
 RESULTS, BAD_CASES, WEIGHTS = "evaluation/aokvqa_eval.json", "bad_case_aokvqa_classified.json", "weight.json"
-TABLE = (
+TABLE = (  # of both READMEs
     ("seed", "accuracy"), ("mmbench", "circular_accuracy"), ("mme", "perception"), ("mme", "cognition"), ("mme", "total"),
     ("gqa", "accuracy"), ("vqav2_val", "vqa_accuracy"), ("scienceqa", "accuracy"), ("scienceqa", "image_accuracy"),
+    ("okvqa", "vqa_accuracy"), ("vizwiz_val", "accuracy"), ("vsr", "accuracy"),
 )  # fmt: skip
 
 References = dict[str, Any]
@@ -34,31 +36,36 @@ Predictions = dict[str, dict[str, list[dict]]]  # model -> benchmark -> lines of
 
 
 def read_references(cfg: StageSettings, run: Run) -> References:
-    """Benchmark -> its published annotations; A-OKVQA's questions with the types that 01 found."""
+    """Benchmark -> its published annotations; A-OKVQA's questions with the types that 01 found, and verdicts on the writer's replies."""
     found = {name: benchmarks.read_references(run.data, name) for name in cfg.infer.benchmarks if name != "aokvqa"}
-    return found | ({"aokvqa": data_prep.read_typed(run.of("data_prep"))} if "aokvqa" in cfg.infer.benchmarks else {})
+    if "aokvqa" in cfg.infer.benchmarks:
+        found["aokvqa"] = data_prep.read_typed(run.of("data_prep"))
+    if cfg.evaluate.prompt_reviews is not None:
+        reviews = prompt_review.read_sheets([paths.ROOT / cfg.evaluate.prompt_reviews])
+        found[scoring.PROMPT] = [asdict(one) for one in reviews]
+    return found
 
 
 def count_references(references: References) -> list[dict]:
     """Per benchmark: who scores it, and how many entries its annotations have."""
     rows = []
     for name, content in references.items():
-        entries = content.get("questions", content.get("data", content)) if isinstance(content, dict) else content
-        by = "a server" if name in scoring.UPLOADED else "a judge" if name in scoring.JUDGED else "the kit"
-        rows.append({"benchmark": name, "entries": len(entries), "scored by": by})
+        entries = _entries(content)
+        by = {**dict.fromkeys(scoring.UPLOADED, "a server"), **dict.fromkeys(scoring.JUDGED, "a judge"), scoring.PROMPT: "a person"}
+        rows.append({"benchmark": name, "entries": len(entries), "scored by": by.get(name, "the kit")})
     return rows
 
 
 def show_reference(references: References) -> dict:
     """The first question of the first benchmark."""
     name, content = next(iter(references.items()))
-    entries = content.get("questions", content) if isinstance(content, dict) else content
+    entries = _entries(content)
     first = entries[0] if isinstance(entries, list) else next(iter(entries.items()))
     return {"benchmark": name, "first": first}
 
 
 def main_scores(scores: Sequence[dict]) -> list[dict]:
-    """What the README's table has, and the pairing of SEED-Bench's answers with other questions of their type."""
+    """What the READMEs' tables have, and the pairing of SEED-Bench's answers with other questions of their type."""
     wanted = {place for place in TABLE if place[0] != "mme"}
     return [row for row in scores if row["group"] == "all" and (row["benchmark"], row["metric"]) in wanted]
 
@@ -75,16 +82,16 @@ def read_predictions(run: Run) -> Predictions:
 
 
 def score(predictions: Predictions, references: References, cfg: StageSettings) -> list[dict]:
-    """The rows of every benchmark and model (lib.submissions.dataengine.scoring), and of SEED-Bench's control."""
+    """The rows of every benchmark and model (lib.submissions.dataengine.scoring), of SEED-Bench's control, and of the writer's prompt."""
     rows = []
     for model, answers in predictions.items():
         for name, lines in answers.items():
-            rows += scoring.score(name, references[name], Answers(model, lines), aokvqa=cfg.evaluate.quirks.aokvqa)
+            rows += scoring.score(name, references[name], Answers(model, _read(name, lines, cfg)), aokvqa=cfg.evaluate.quirks.aokvqa)
     if "seed" in references:
-        swapped = scoring.rotated(references["seed"], Answers("finetuned", predictions["finetuned"]["seed"]))
+        swapped = scoring.rotated(references["seed"], Answers("finetuned", _read("seed", predictions["finetuned"]["seed"], cfg)))
         rows += scoring.score("seed", references["seed"], swapped, aokvqa=cfg.evaluate.quirks.aokvqa)
-    # Which records a model has seen says which row of the README's table it can be held against.
-    seen = {"finetuned": cfg.augmentation.source, "baseline": "none" if cfg.rounds.number == 1 else "engine"}
+    rows += scoring.prompt_rows(references.get(scoring.PROMPT, []))
+    seen = _records(cfg)
     return [row | ({"records": seen[row["model"]]} if row["model"] in seen else {}) for row in rows]
 
 
@@ -112,7 +119,7 @@ def write_submission(predictions: Predictions, cfg: StageSettings, run: Run) -> 
     rows = []
     references = _read_references(run.out)
     for name, lines in predictions["finetuned"].items():
-        written = uploads.write(name, references[name], lines, run.out)
+        written = uploads.write(name, references[name], _read(name, lines, cfg), run.out)
         rows += [{"benchmark": name, "file": str(path.relative_to(run.out))} for path in written]
     if "llava-bench" in references:
         rows += [{"benchmark": "llava-bench", "file": name} for name in _judge(references["llava-bench"], predictions, cfg, run)]
@@ -133,21 +140,28 @@ def rescore(folder: Path, cfg: StageSettings) -> list[dict]:
 
 
 def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
-    """The README's main result round by round, SEED-Bench by type against the round before, and the weights of the next round."""
+    """The READMEs' main result round by round, SEED-Bench by type against the round before, and the weights of the next round."""
     from lib import show
 
     rounds = [_by_place(folder / METRICS) for folder in (*_earlier(run), run.out)]
-    table = [_table_row("the base weights", "base", rounds[0])] if any(place[-1] == "base" for place in rounds[0]) else []
-    table += [_table_row(f"round {number}", "finetuned", found) for number, found in enumerate(rounds)]
+    columns = [place for place in TABLE if place[0] in cfg.infer.benchmarks]
+    table = [_table_row("the base weights", "base", rounds[0], columns)] if any(place[-1] == "base" for place in rounds[0]) else []
+    table += [_table_row(f"round {number}", "finetuned", found, columns) for number, found in enumerate(rounds)]
     before = "baseline" if run.parent is not None else "base"
     types = [name for _, metric, name, model in rounds[-1] if metric == "type_accuracy" and model == "finetuned"]
     sections = [
-        ("The README's main result, round by round; mmbench and vqav2_val are proxies of what servers measure:", show.table(table)),
+        ("The READMEs' main result, round by round; mmbench and vqav2_val are proxies of what servers measure:", show.table(table)),
         (
             f"SEED-Bench by type, percent with the binomial standard error; before: {before}:",
             show.table([_type_row(name, before, rounds[-1]) for name in types]),
         ),
     ]
+    judged_prompts = [row for (benchmark, *_), row in rounds[-1].items() if benchmark == scoring.PROMPT]
+    if judged_prompts:
+        shown = [{"version": row["group"], **{name: row[name] for name in ("value", "standard_error", "n")}} for row in judged_prompts]
+        sections.append(
+            ("Replies that a person found right, percent of those judged, by version of the writer's prompt:", show.table(shown))
+        )
     if (run.out / SUMMARY).is_file():
         found = files.read_json(run.out / SUMMARY)
         sections.append((f"LLaVA-Bench, judged by {found['judge']}, the reference's answers beside ours:", show.table(found["categories"])))
@@ -155,6 +169,28 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
         weighed = [{"type": name, "weight": value} for name, value in files.read_json(run.out / WEIGHTS).items()]
         sections.append(("By what the next round draws its types, the share of wrong answers:", show.table(weighed)))
     return sections
+
+
+def _entries(content: Any) -> Any:
+    """What the annotations of a benchmark list, without the documents around it."""
+    while isinstance(content, dict) and {"questions", "data"} & content.keys():
+        content = content.get("questions", content.get("data"))
+    return content
+
+
+def _read(benchmark: str, lines: list[dict], cfg: StageSettings) -> list[dict]:
+    """The lines of an answer file as the half of the publication reads them in whose words was asked."""
+    return minigpt4.read_answers(benchmark, lines) if cfg.infer.wording == "minigpt4" else lines
+
+
+def _records(cfg: StageSettings) -> dict[str, str]:
+    """Which records each model has seen, which says what row of the README's table it can be held against.
+
+    None of them, where it was trained or asked in the words of the other half.
+    """
+    other = ", in minigpt4's words" if "minigpt4" in (cfg.augmentation.wording, cfg.infer.wording) else ""
+    before = "none" if cfg.rounds.number == 1 else "engine"
+    return {"finetuned": f"{cfg.augmentation.source}{other}", "baseline": f"{before}{other}"}
 
 
 def _judge(references: Mapping[str, Sequence[Mapping]], predictions: Predictions, cfg: StageSettings, run: Run) -> list[str]:
@@ -189,9 +225,9 @@ def _by_place(path: Path) -> dict[tuple, dict]:
     return {(row["benchmark"], row["metric"], row["group"], row["model"]): row for row in files.read_json(path)["scores"]}
 
 
-def _table_row(title: str, model: str, found: Mapping[tuple, dict]) -> dict:
-    """One row of the README's table."""
-    known = {f"{benchmark} {metric}": found.get((benchmark, metric, "all", model)) for benchmark, metric in TABLE}
+def _table_row(title: str, model: str, found: Mapping[tuple, dict], columns: Sequence[tuple[str, str]]) -> dict:
+    """One row of a README's table."""
+    known = {f"{benchmark} {metric}": found.get((benchmark, metric, "all", model)) for benchmark, metric in columns}
     return {"model": title, **{name: None if row is None else row["value"] for name, row in known.items()}}
 
 

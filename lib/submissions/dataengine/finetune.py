@@ -34,8 +34,10 @@ class Trained:
 
 
 def build_dataset(cfg: StageSettings, run: Run) -> Trained:
-    """The mix that 02 merged. Raises ConfigError if it does not fill one step."""
+    """The mix that 02 merged; of captions without the last, which are validated on. Raises ConfigError if it does not fill one step."""
     samples, recipe = augmentation.read_merged(run.of("augmentation")), cfg.finetune
+    if cfg.data_prep.mix == "captions":
+        samples = samples[: -len(validation_samples(cfg, run))]
     if recipe.method == "projector":
         samples = [sample for sample in samples if "image" in sample]  # a caption each
     per_epoch = tuning.steps_per_epoch(len(samples), recipe)
@@ -104,8 +106,8 @@ def train(dataset: Trained, cfg: StageSettings, run: Run) -> RunCurves:
 
     Returns the curves of its journal. Raises StageFailed with the end of its log.
     """
-    samples, held_out = ((to_sample(one, cfg) for one in given) for given in (dataset.samples, validation_samples(run)))
-    return tuning.train(cfg, start(cfg, run), samples, held_out, run.out)
+    samples, validated = ((to_sample(one, cfg) for one in given) for given in (dataset.samples, validation_samples(cfg, run)))
+    return tuning.train(cfg, start(cfg, run), samples, validated, run.out)
 
 
 def validation_rows(training: RunCurves) -> list[dict]:
@@ -123,8 +125,11 @@ def template(cfg: StageSettings) -> str:
     return PLAIN if cfg.finetune.method == "projector" else TEMPLATE
 
 
-def validation_samples(run: Run) -> list[dict]:
-    """The first validation questions, spread over the types, as samples that ask for a word."""
+def validation_samples(cfg: StageSettings, run: Run) -> list[dict]:
+    """Validation questions, spread over the types, as samples that ask for a word; of captions the last, at most one in ten."""
+    if cfg.data_prep.mix == "captions":
+        captions = data_prep.read_mix(run.of("data_prep"))
+        return captions[-max(1, min(VALIDATED, len(captions) // 10)) :]
     typed = data_prep.read_typed(run.of("data_prep"))
     chosen = typed[:: max(1, len(typed) // VALIDATED)][:VALIDATED]
     return [

@@ -2,7 +2,7 @@
 
 A record is a dict in the layout of the published file (specs/dataengine.md section 1.2): instruction, answer, short_answer, image and,
 mostly, options, choice_answer (a letter) and qtype (a number of SEED_TYPES). How the published notebook made samples of them is not
-known; `view` names the kit's ways, of which three are those of the MiniGPT-4 half (section 1.3).
+known; `view` names the kit's ways, of which three are those of the MiniGPT-4 half (section 1.3), whose words `minigpt4` has.
 """
 
 import json
@@ -17,10 +17,10 @@ import numpy as np
 
 from lib import files
 from lib.errors import ConfigError, DataError
-from lib.submissions.dataengine import fields, mix
+from lib.submissions.dataengine import fields, minigpt4, mix
 from lib.submissions.dataengine.question_types import SEED_TYPES
 from lib.submissions.dataengine.replies import ALSO_CORRECTED, ANSWER, EXPLANATIONS, NO_SUCH_OPTION
-from lib.submissions.dataengine.wording import LETTERS, by_letter, by_word
+from lib.submissions.dataengine.wording import LETTERS, Wording, by_letter, by_word
 
 Record = dict[str, Any]
 View = Literal["mc", "mcp", "da", "short", "mixed"]  # letter; letter, options permuted; sentence; few words; any of the four
@@ -84,7 +84,7 @@ def from_replies(replies: Sequence[Mapping[str, Any]], images: Mapping[int, str]
     return records, dropped
 
 
-def convert(records: Sequence[Record], view: View, *, seed: int) -> tuple[list[Converted], Counter[str]]:
+def convert(records: Sequence[Record], view: View, *, seed: int, wording: Wording = "llava") -> tuple[list[Converted], Counter[str]]:
     """A sample per record in this view, and how many records had no options to show; `mixed` draws a view for each record.
 
     `seed` permutes options and draws views. The sample's id holds its view and the record's place in the list.
@@ -100,7 +100,7 @@ def convert(records: Sequence[Record], view: View, *, seed: int) -> tuple[list[C
             dropped["no options for a multiple-choice view"] += 1
             continue
         shown = permute(record, rng) if own == "mcp" else record
-        question, answer = _turns(shown, own)
+        question, answer = minigpt4.training_turns(shown, own) if wording == "minigpt4" else _turns(shown, own)
         turns = [{"from": "human", "value": f"<image>\n{question}"}, {"from": "gpt", "value": answer}]
         sample = {"id": f"engine_{own}_{number}", "image": record["image"], "conversations": turns}
         converted.append(Converted(sample, own, _type_of(record)))
@@ -173,7 +173,7 @@ def _draw_view(record: Record, rng: np.random.Generator) -> str:
 
 
 def _turns(record: Record, view: str) -> tuple[str, str]:
-    """Question and answer of a record in one of the four plain views."""
+    """Question and answer of a record in one of the four plain views, in LLaVA's words."""
     if view == "da":
         return record["instruction"], record["answer"]
     if view == "short":

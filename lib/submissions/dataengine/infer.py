@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib import files, runs, store
+from lib import files, paths, runs, store
 from lib.answering import Answerer
 from lib.config import StageSettings
 from lib.runs import Run
-from lib.submissions.dataengine import benchmarks, data_prep, finetune, wording
+from lib.submissions.dataengine import benchmarks, data_prep, finetune, minigpt4, wording
 from lib.submissions.dataengine.benchmarks import MAX_NEW_TOKENS, Asked
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def load_model(cfg: StageSettings, run: Run) -> Answerer:
         return Answerer("finetuned", run.of("finetune") / "model", cfg.infer.precision)
     from lib.submissions.dataengine import released
 
-    folder = released.adopt(cfg.infer.checkpoint, run.base, run.out / RELEASED, cfg.infer.precision)
+    folder = released.adopt(paths.ROOT / cfg.infer.checkpoint, run.base, run.out / RELEASED, cfg.infer.precision)
     return Answerer("finetuned", folder, cfg.infer.precision)
 
 
@@ -78,7 +78,7 @@ def build_prompts(cfg: StageSettings, run: Run) -> list[Prompt]:
     unpacked = os.path.relpath(data_prep.picture_root(run.of("data_prep")), run.data)
     found = []
     for name in cfg.infer.benchmarks:
-        for number, one in enumerate(benchmarks.read_questions(run.data, name)):
+        for number, one in enumerate(benchmarks.read_questions(run.data, name, wording=cfg.infer.wording)):
             # MMBench's pictures came out of its table; they lie with 01's results.
             inside = one.image if name != "mmbench" or one.image is None else f"{unpacked}/{one.image}"
             found.append(Prompt(one, number, inside))
@@ -139,7 +139,7 @@ def measure(model: Answerer, cfg: StageSettings, run: Run) -> dict[str, float]:
     from lib import conversation, datasets, generation
 
     known = datasets.InstructionDataset(
-        [finetune.to_sample(sample, cfg) for sample in finetune.validation_samples(run)],
+        [finetune.to_sample(sample, cfg) for sample in finetune.validation_samples(cfg, run)],
         bundle=model.bundle,
         template=conversation.TEMPLATES[finetune.template(cfg)],
         media_root=run.data,
@@ -219,11 +219,12 @@ def generation_plan(model: Answerer, benchmark: str, cfg: StageSettings, run: Ru
     """The plan of `lib.generation` for one benchmark; its files lie among the stage's traces until all is answered."""
     from lib import generation
 
+    longest = minigpt4.MAX_NEW_TOKENS if cfg.infer.wording == "minigpt4" else MAX_NEW_TOKENS[benchmark]
     how = generation.How(
         template=finetune.TEMPLATE,
         resize=finetune.RESIZE,
         history="corrected",
-        max_new_tokens=cfg.infer.max_new_tokens or MAX_NEW_TOKENS[benchmark],
+        max_new_tokens=cfg.infer.max_new_tokens or longest,
         sample=False,
         temperature=1.0,
         sampling_seed=0,

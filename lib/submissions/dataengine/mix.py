@@ -48,15 +48,17 @@ class Finding:
         return self.reason in DROPPING
 
 
-def read_mix(path: Path) -> list[dict]:
+def read_mix(path: Path, pictures: str = "") -> list[dict]:
     """The samples: `id`, `conversations` (a list of {"from", "value"}) and, unless text-only, `image`; further fields stay.
 
-    Raises DataError, naming row and field, for anything that is not of this form.
+    The file names pictures relative to the folder `pictures`, which comes before them here. Raises DataError, naming row and field, for
+    anything that is not of this form.
     """
     samples = fields.read_list(path, {"id": (str, int), "conversations": list})
     for number, sample in enumerate(samples, start=1):
         if "image" in sample:
             fields.require(sample["image"], str, f"{path}: row {number}: image")
+            sample["image"] = str(PurePosixPath(pictures, sample["image"]))
         for turn, said in enumerate(sample["conversations"], start=1):
             fields.require_fields(said, {"from": str, "value": str}, f"{path}: row {number}: turn {turn}")
     return samples
@@ -89,8 +91,8 @@ def check_mix(samples: Iterable[dict], media_root: Path) -> tuple[list[dict], li
 
 
 def source_of(sample: dict) -> str:
-    """The folder of the sample's picture below the media root, as coco/train2017; TEXT_ONLY without one."""
-    return str(PurePosixPath(sample["image"]).parent) if "image" in sample else TEXT_ONLY
+    """The collection of the sample's picture, two folders below the media root, as coco/train2017; TEXT_ONLY without one."""
+    return str(PurePosixPath(*PurePosixPath(sample["image"]).parts[:-1][:2])) if "image" in sample else TEXT_ONLY
 
 
 def count(findings: Iterable[Finding]) -> dict[str, dict[str, int]]:

@@ -44,11 +44,12 @@ def options(row: dict) -> list[str]:
     return list(mmbench_options({name: "" if cell in MISSING else cell for name, cell in row.items()}).values())
 
 
-def user_turn(row: dict) -> str:
-    """The hint on a line of its own if there is one, question, options, and the request for a letter."""
+def user_turn(row: dict, *, words: str = "{}") -> str:
+    """The hint on a line of its own if there is one, the question in these words, options, and the request for a letter."""
     hint = row.get("hint", "")
     is_missing = hint in MISSING or hint.lower() in ("nan", "none")
-    return by_letter(row["question"] if is_missing else f"{hint}\n{row['question']}", options(row))
+    question = words.format(row["question"])
+    return by_letter(question if is_missing else f"{hint}\n{question}", options(row))
 
 
 def picture_name(index: int) -> str:

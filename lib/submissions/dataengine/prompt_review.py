@@ -1,12 +1,13 @@
 """Aid for Interactive Prompt Optimisation: versions of the writer's instructions, sheets on which a person judges replies, accuracy.
 
 The paper's loop (specs/dataengine.md section 2.4): write a small batch, let a person mark what is wrong and why, revise the
-instructions, repeat until few errors are left. Nothing of it was published.
+instructions, repeat until few errors are left. Nothing of it was published. As a program, `python -m
+lib.submissions.dataengine.prompt_review SHEET...`, it prints how many replies to each version a person found right.
 """
 
 import csv
 import io
-import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from lib import files
-from lib.errors import ConfigError, DataError
+from lib import config, files, paths
+from lib.errors import DataError, KitError
 from lib.metrics.tally import binomial_standard_error
 
+COMMAND = "python -m lib.submissions.dataengine.prompt_review"
+PUBLISHED_RULES = "published-rules.txt"  # in the kit's own words
 COLUMNS = ("query_id", "version", "verdict", "reason", "reply")
 RIGHT, WRONG, OPEN = "right", "wrong", ""
-NAME = re.compile(r"[\w.-]+")
+DIGITS = 8  # of a text's digest
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One version of the writer's instructions."""
+    """The writer's instructions, as sent before what is known of a picture, and the name of this version of them."""
 
     version: str
     text: str
@@ -61,23 +64,16 @@ class Accuracy:
         return binomial_standard_error(self.share, self.judged) if self.judged else None
 
 
-def write_prompt(folder: Path, prompt: Prompt) -> Path:
-    """Write `<version>.txt`; a version never changes. Raises ConfigError if it has another text already, or an unusable name."""
-    if not NAME.fullmatch(prompt.version) or prompt.version.startswith("."):
-        raise ConfigError(f"{prompt.version!r} cannot name a version of the prompt; use letters, digits, '-', '_' and '.', such as v2")
-    path = folder / f"{prompt.version}.txt"
-    if path.is_file() and files.read_text(path) != prompt.text:
-        raise ConfigError(f"{path}: version {prompt.version!r} has another text already; give the changed prompt a version of its own")
-    files.write_text(path, prompt.text)
-    return path
+def read_prompt(path: Path | None) -> Prompt:
+    """The instructions in a text file; without one the published rules. Raises DataError if there are none in it.
 
-
-def read_prompt(folder: Path, version: str) -> Prompt:
-    """A version that was written. Raises ConfigError, naming those that there are, for any other."""
-    known = sorted(path.stem for path in folder.glob("*.txt"))
-    if version not in known:
-        raise ConfigError(f"{folder}: no version {version!r} of the prompt; there are: {', '.join(known) or 'none'}")
-    return Prompt(version, files.read_text(folder / f"{version}.txt"))
+    A version is named by its file and by the beginning of its text's digest, so that a changed text is another version.
+    """
+    path = paths.ROOT / path if path else config.config_file("dataengine").with_name(PUBLISHED_RULES)
+    text = files.read_text(path)
+    if not text.strip():
+        raise DataError(f"{path}: no instructions in it; write what the writer is to do, as {PUBLISHED_RULES} of the submission does")
+    return Prompt(f"{path.stem}-{files.digest(text)[:DIGITS]}", text)
 
 
 def sample(replies: Sequence[Mapping[str, Any]], version: str, *, count: int, seed: int) -> list[Review]:
@@ -94,6 +90,25 @@ def write_sheet(path: Path, reviews: Iterable[Review]) -> None:
     writer.writerow(COLUMNS)
     writer.writerows([getattr(review, name) for name in COLUMNS] for review in reviews)
     files.write_text(path, stream.getvalue())
+
+
+def read_sheets(places: Iterable[Path]) -> list[Review]:
+    """The reviews of sheets, and of the sheets (.csv) in folders, by name. Raises DataError for a folder without any.
+
+    A reply that is on two sheets counts once, by the sheet on which it was judged; where both judge it, they have to agree.
+    """
+    found: dict[tuple[str, ...], Review] = {}
+    for sheet in [sheet for place in places for sheet in _sheets(place)]:
+        for review in read_sheet(sheet):
+            reply = (review.version, review.query_id, review.reply)
+            before = found.get(reply, review)
+            if OPEN not in (before.verdict, review.verdict) and before.verdict != review.verdict:
+                raise DataError(
+                    f"{sheet}: {review.verdict} for a reply to {review.version} about picture {review.query_id}, which another "
+                    f"sheet has as {before.verdict}; agree on one"
+                )
+            found[reply] = review if before.verdict == OPEN else before
+    return list(found.values())
 
 
 def read_sheet(path: Path) -> list[Review]:
@@ -115,6 +130,14 @@ def measure(reviews: Iterable[Review]) -> dict[str, Accuracy]:
     return {version: Accuracy(found.count(RIGHT), len(found) - found.count(OPEN), found.count(OPEN)) for version, found in verdicts.items()}
 
 
+def _sheets(place: Path) -> list[Path]:
+    """A sheet, or the sheets in a folder."""
+    sheets = sorted(place.glob("*.csv")) if place.is_dir() else [place]
+    if not sheets:
+        raise DataError(f"{place}: no sheet in it; put copies of 02's review.csv there, with verdicts")
+    return sheets
+
+
 def _read_row(row: Sequence[str], where: str) -> Review:
     if len(row) != len(COLUMNS):
         raise DataError(f"{where}: {len(row)} cells, not {len(COLUMNS)}; put a text that has commas into quotes")
@@ -125,3 +148,22 @@ def _read_row(row: Sequence[str], where: str) -> Review:
     if verdict == WRONG and not reason:
         raise DataError(f"{where}: {WRONG} without a reason; say what is wrong, as the next prompt is written from the reasons")
     return Review(query_id, version, verdict, reason, reply)
+
+
+def main(arguments: list[str]) -> int:
+    """Print the accuracy of each version by the verdicts on these sheets; a refusal is one line."""
+    try:
+        found = measure(read_sheets(map(Path, arguments)))
+    except KitError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    for version, accuracy in found.items():
+        share = (
+            "nothing judged yet" if accuracy.share is None else f"{accuracy.share:.1%} right, standard error {accuracy.standard_error:.1%}"
+        )
+        sys.stdout.write(f"{version}: {share} ({accuracy.right} of {accuracy.judged} judged, {accuracy.open} open)\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

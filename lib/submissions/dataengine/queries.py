@@ -25,43 +25,7 @@ NEEDED_CASES = 2
 
 CAPTIONS, BOXES, TYPE, EXAMPLE = "captions", "boxes", "type", "example"  # the tags around what differs between prompts
 
-# The parts of the published prompt up to its slots, in their order and in the kit's own words.
-INSTRUCTIONS = """\
-You are an assistant that looks at pictures and writes questions about them. Behave at all times as if you saw the picture itself.
-
-Goal: write one question about the picture. It has the type that is asked for, four options of which exactly one is right, the answer, \
-and an explanation of the answer.
-
-You are told what captions say of the picture, and where objects are in it. An object is given by its name and the four numbers \
-[x1, y1, x2, y2] of its box, each a share of width or height between 0 and 1: the left upper corner, then the right lower one.
-
-Rules for everything you write:
-1. Use what captions and boxes say together, so that the question is about what the picture really shows.
-2. Use nothing else: no guess, no invention, no object that is not named.
-3. Write as somebody who sees the picture. Say "the picture shows", and never that something was described or listed to you.
-4. Ask only what can be answered with certainty, and so that the question can be understood in one way only.
-5. Exactly one option is right; the others are wrong, but of the same sort.
-6. The question can be answered without its options.
-7. Keep to the type that is asked for. If nothing known of the picture fits it, write Skip and why.
-8. Give no hints in the question. Name an object by where it is and what it looks like, followed by its box where that helps.
-9. A box is a supplement. It never stands in place of the words that say which object is meant.
-10. Boxes are flat and the world is not: conclude no size, shape or distance from them.
-11. Do not ask about objects that are tiny, or about one of many that look the same.
-12. Do not mention captions, boxes or numbers as your source anywhere.
-
-An example. Captions:
-A boy kicks a ball while others watch.
-Children play football on a dry meadow.
-Objects:
-sports ball : [0.41, 0.702, 0.48, 0.803]
-person : [0.352, 0.218, 0.519, 0.788]
-person : [0.71, 0.301, 0.834, 0.771]
-What you write about it, if asked for action recognition:
-Question: Which game do the children play?
-Choices: (A) Tennis (B) Football (C) Basketball (D) Rugby
-Answer: The answer is (B): Football.
-Explanations: The picture shows a boy [0.352, 0.218, 0.519, 0.788] who kicks a round ball on a meadow, as one does in football only.
-"""
+# What follows the instructions in every prompt, in the parts and the order of the published one.
 SLOTS = f"""
 Now the picture to write about. Captions:
 <{CAPTIONS}>

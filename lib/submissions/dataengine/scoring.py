@@ -13,14 +13,17 @@ from lib.config import Quirk
 from lib.metrics import gqa, multiple_choice, scienceqa, vqa, yes_no
 from lib.metrics.tally import Tally
 from lib.metrics.yes_no import MmeRow
-from lib.submissions.dataengine import weights
+from lib.submissions.dataengine import prompt_review, weights
+from lib.submissions.dataengine.prompt_review import Review
 
 Row = dict[str, Any]
 Lines = Sequence[dict]  # of an answer file
 References = Any  # as of benchmarks.read_references; aokvqa's with their types
 
+LABELS = ("false", "true")  # of VSR, which numbers them
 UPLOADED = ("vqav2", "vizwiz", "mm-vet")  # only a server can score them
 JUDGED = ("llava-bench",)  # only a judge can: reviews are scored, where there are any
+PROMPT = "prompt"  # no benchmark: the writer's replies as a person judged them, one group per version of the prompt
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,12 @@ def rotated(references: Mapping, answers: Answers) -> Answers:
         for question, other in zip(own, [*own[1:], *own[:1]], strict=True)
     ]
     return Answers("shuffled", lines)
+
+
+def prompt_rows(reviews: Sequence[Mapping]) -> list[Row]:
+    """The share of right replies per version of the writer's prompt, from the rows of review sheets; none before the first verdict."""
+    found = prompt_review.measure(Review(**review) for review in reviews)
+    return [line for version, one in found.items() for line in _tally(PROMPT, "accuracy", version, "writer", Tally(one.right, one.judged))]
 
 
 def row(benchmark: str, metric: str, group: str, model: str, value: float, n: int) -> Row:
@@ -115,9 +124,29 @@ def _gqa(questions: References, answers: Answers) -> list[Row]:
 
 
 def _vqav2_val(documents: References, answers: Answers) -> list[Row]:
+    return _vqa_accuracy("vqav2_val", documents, answers)
+
+
+def _okvqa(documents: References, answers: Answers) -> list[Row]:
+    return _vqa_accuracy("okvqa", documents, answers)
+
+
+def _vqa_accuracy(benchmark: str, documents: References, answers: Answers) -> list[Row]:
     known = {one["question_id"]: vqa.answer_texts(one) for one in documents["annotations"]["annotations"]}
     tally = vqa.score_answers(known, answers.by_question, vqa.vqa_accuracy)
-    return _tally("vqav2_val", "vqa_accuracy", "all", answers.model, tally)
+    return _tally(benchmark, "vqa_accuracy", "all", answers.model, tally)
+
+
+def _vizwiz_val(questions: References, answers: Answers) -> list[Row]:
+    known = {one["image"]: vqa.answer_texts(one) for one in questions}
+    tally = vqa.score_answers(known, answers.by_question, vqa.vizwiz_accuracy)
+    return _tally("vizwiz_val", "accuracy", "all", answers.model, tally)
+
+
+def _vsr(statements: References, answers: Answers) -> list[Row]:
+    labels = {str(number): LABELS[one["label"]] for number, one in enumerate(statements, start=1)}
+    given = {str(question_id): text for question_id, text in answers.by_question.items()}
+    return _tally("vsr", "accuracy", "all", answers.model, vqa.score_vsr(labels, given))
 
 
 def _scienceqa(documents: References, answers: Answers) -> list[Row]:
@@ -181,4 +210,7 @@ _SCORERS: dict[str, Callable[[References, Answers], list[Row]]] = {
     "scienceqa": _scienceqa,
     "pope": _pope,
     "textvqa": _textvqa,
+    "okvqa": _okvqa,
+    "vizwiz_val": _vizwiz_val,
+    "vsr": _vsr,
 }

@@ -8,11 +8,13 @@ from pydantic import Field, model_validator
 from lib import config, llava_settings, paths
 from lib.config import Quirk, Section
 from lib.errors import ConfigError
+from lib.submissions.dataengine import minigpt4
 from lib.training_plan import Count, Positive, Rate, Recipe
 
 Weight = Annotated[float, Field(ge=0)]
 Benchmark = Literal[
-    "seed", "mme", "gqa", "vqav2", "vqav2_val", "pope", "textvqa", "vizwiz", "mm-vet", "llava-bench", "mmbench", "scienceqa", "aokvqa"
+    "seed", "mme", "gqa", "vqav2", "vqav2_val", "pope", "textvqa", "vizwiz", "mm-vet", "llava-bench", "mmbench", "scienceqa", "aokvqa",
+    "okvqa", "vizwiz_val", "vsr",
 ]  # fmt: skip
 
 
@@ -21,6 +23,7 @@ class Toy(Section):
 
     mix: Positive
     texts: Count
+    captions: Positive
     pool: Positive
     val: Positive
     test: Positive
@@ -55,8 +58,9 @@ class Rounds(Section):
 
 
 class DataPrep(Section):
-    """The base mix, and who sorts the validation questions into which types."""
+    """What is trained on beside generated records, and who sorts the validation questions into which types."""
 
+    mix: Literal["instructions", "captions"]  # LLaVA-1.5's mix, or the captions that a projector is trained on before
     types: Literal["seed", "aokvqa"]  # the nine of SEED-Bench, or the eighteen of the engine's first version
     service: Literal["offline", "endpoint"]
     language_model: str
@@ -73,6 +77,7 @@ class Augmentation(Section):
 
     source: Literal["none", "published", "engine"]
     view: Literal["mc", "mcp", "da", "short", "mixed"]
+    wording: Literal["llava", "minigpt4"]  # whose words the records are trained in, and whose records are the published ones
     queries: Positive  # accepted ones per round
     top_k: Positive  # neighbours to choose from
     embedding: Literal["ViT-B-32", "tower"]  # whose picture features tell neighbours: OpenAI's CLIP, or the model's own picture tower
@@ -81,6 +86,7 @@ class Augmentation(Section):
     minimum: Count
     service: Literal["offline", "endpoint"]  # who writes
     language_model: str
+    prompt: Path | None  # the writer's instructions, a text file; None: the published rules
     quirks: AugmentationQuirks
 
 
@@ -89,6 +95,7 @@ class Infer(Section):
 
     checkpoint: Path | None  # released weights, a folder, in place of 04's result
     benchmarks: Annotated[list[Benchmark], Field(min_length=1)]
+    wording: Literal["llava", "minigpt4"]  # whose words are asked in, and whose way answers are read
     answers: Literal["generated", "chosen"]  # of multiple choice: free text, or the likeliest option
     precision: Literal["nf4", "bf16", "fp32"]
     max_new_tokens: Positive | None  # None: that of each benchmark's published driver
@@ -103,10 +110,11 @@ class EvaluateQuirks(Section):
 
 
 class Evaluate(Section):
-    """The scores of each benchmark, and who judges LLaVA-Bench's answers."""
+    """The scores of each benchmark, who judges LLaVA-Bench's answers, and what a person judged of the writer's replies."""
 
     service: Literal["offline", "endpoint"]
     language_model: str
+    prompt_reviews: Path | None  # a sheet of 02 with verdicts, or a folder of such sheets
     quirks: EvaluateQuirks
 
 
@@ -135,7 +143,7 @@ class Settings(config.Settings):
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
-        """Refuse to generate after no round, to ask a benchmark twice, to go on without bad cases, and to train blocks: there are none."""
+        """Refuse to generate after no round, to ask a benchmark twice or without words, to go on without bad cases, and to train blocks: there are none."""
         if self.augmentation.source == "engine" and self.rounds.parent is None:
             raise ConfigError(
                 "augmentation.source is engine, which reads the bad cases of an earlier round, and rounds.parent names none; "
@@ -144,10 +152,17 @@ class Settings(config.Settings):
         twice = [name for name in self.infer.benchmarks if self.infer.benchmarks.count(name) > 1]
         if twice:
             raise ConfigError(f"infer.benchmarks names {twice[0]} more than once; name each benchmark once")
-        if self.rounds.number < self.rounds.last and "aokvqa" not in self.infer.benchmarks:
+        if self.infer.wording == "minigpt4":
+            minigpt4.check_asked(self.infer.benchmarks)
+        if self._is_followed() and "aokvqa" not in self.infer.benchmarks:
             raise ConfigError(
                 f"rounds.last is {self.rounds.last}, and every round but the last has to answer aokvqa, whose bad cases the next one "
                 "reads; add it to infer.benchmarks, or set rounds.last=0"
+            )
+        if self.data_prep.mix == "captions" and (self.finetune.method != "projector" or self.augmentation.source != "none"):
+            raise ConfigError(
+                "data_prep.mix is captions, on which the projector alone is trained; set finetune.method=projector and "
+                "augmentation.source=none, or take instructions"
             )
         if self.finetune.method == "blocks":
             raise ConfigError("finetune.method is blocks, and dataengine inserts none; it is lora, full or projector")
@@ -157,21 +172,34 @@ class Settings(config.Settings):
         """Released weights stand for the result of 04."""
         return {} if self.infer.checkpoint is None else {"finetune": self.infer.checkpoint}
 
+    def given(self, stage: str) -> dict[str, Path]:
+        """The writer's instructions, and the sheets on which a person judged replies."""
+        known = {
+            "augmentation": ("augmentation.prompt", self.augmentation.prompt),
+            "evaluate": ("evaluate.prompt_reviews", self.evaluate.prompt_reviews),
+        }
+        setting, path = known.get(stage, ("", None))
+        return {} if path is None else {setting: path}
+
     def parent(self) -> Path | None:
         """The run folder of the round before."""
         return self.rounds.parent
 
     def uses(self) -> frozenset[str]:
-        """The benchmarks, the published records, and what the engine writes about; a run that others follow needs that as well."""
-        found = {*self.infer.benchmarks}
+        """Mix, benchmarks, published records, and what the engine writes about; a run that others follow needs that as well."""
+        found = {self.data_prep.mix, *self.infer.benchmarks}
         if self.augmentation.source == "published":
-            found.add("records")
-        if self.augmentation.source == "engine" or self.rounds.number < self.rounds.last:
+            found.add("records of minigpt4" if self.augmentation.wording == "minigpt4" else "records")
+        if self.augmentation.source == "engine" or self._is_followed():
             found |= {"engine", f"engine by {self.augmentation.embedding}"}
         return frozenset(found)
 
     def following(self, folder: Path) -> tuple[str, ...]:
         """The overrides of the round that follows the finished run in `folder`; none after the last."""
-        if self.rounds.number >= self.rounds.last:
+        if not self._is_followed():
             return ()
         return (f"rounds.number={self.rounds.number + 1}", f"rounds.parent={paths.relative(folder)}", "augmentation.source=engine")
+
+    def _is_followed(self) -> bool:
+        """Whether a round comes after this one; captions are trained on once, before all rounds."""
+        return self.rounds.number < self.rounds.last and self.data_prep.mix == "instructions"

@@ -1,8 +1,9 @@
-"""The toy data of dataengine, in the layout of playground/data (specs/dataengine.md, sections 1 and 7): the base mix and its sizes.
+"""The toy data of dataengine, in the layout of playground/data (specs/dataengine.md, sections 1 and 7): mix, captions, and all sizes.
 
 The mix asks about five of the six types of question equally often and never about LACKING, which the engine is to find out. Kept
 from the published data: six folders of pictures and how files are named in each, several turns per sample, text-only samples with an
 empty `model`, samples named after their pictures; and what is odd about it, one sample of each kind of ODD, whatever the sizes.
+The captions, which a projector is trained on, tell as little of LACKING.
 """
 
 import shutil
@@ -23,7 +24,7 @@ ANSWERS = "toy_answers.json"
 MIX = "llava_v1_5_mix665k.json"
 LACKING = "Visual Reasoning"  # the type that nothing in the base mix is about
 TAUGHT = tuple(type_ for type_ in TYPES if type_ != LACKING)
-PARTS = ("coco", "gqa", "ocr_vqa", "textvqa", "vg", "data_engine", "aokvqa", "eval")
+PARTS = ("coco", "gqa", "ocr_vqa", "textvqa", "vg", "data_engine", "aokvqa", "eval", "LLaVA-Pretrain")
 
 # Folder and file of the n-th picture; textvqa's names are hexadecimal digits.
 PLACES = (
@@ -44,16 +45,21 @@ ODD = (
 )  # fmt: skip
 GREETINGS = (("Hello there", "Hello to you"), ("hi", "hello"))
 
+CAPTIONS, CAPTION_IMAGES, FIRST_CAPTION = "LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", "LLaVA-Pretrain/images", 4_539_375
+CAPTION_REQUESTS = ("Tell in a few words what is in the picture.", "What does this photo show? Be brief.", "Sum up the image.")
+STATED = 3  # sentences of a caption
+
 
 @dataclass(frozen=True)
 class ToySizes:
-    """Pictures of the base mix; text-only samples; train pictures of the engine's pool; A-OKVQA's val and SEED-Bench's pictures.
+    """Pictures of the base mix; text-only samples; captions; train pictures of the engine's pool; A-OKVQA's val and SEED-Bench's pictures.
 
     `bench` are the pictures of each of the other benchmarks.
     """
 
     mix: int
     texts: int
+    captions: int
     pool: int
     val: int
     test: int
@@ -72,6 +78,7 @@ def write_toy_data(root: Path, seed: int, sizes: ToySizes) -> None:
         shutil.rmtree(root / folder, ignore_errors=True)
     album = Album(root, seed)
     _write_mix(album, sizes)
+    _write_captions(album, sizes.captions)
     toy_engine.write_generated(album, TAUGHT)
     toy_engine.write_pool(album, sizes.pool)
     toy_engine.write_aokvqa(album, sizes.val)
@@ -90,6 +97,20 @@ def _write_mix(album: Album, sizes: ToySizes) -> None:
         samples[-1]["id"] = samples[0]["id"]
     samples += [_text_sample(album.rng("texts", number), number) for number in range(sizes.texts)]
     album.write_json(MIX, samples)
+
+
+def _write_captions(album: Album, pictures: int) -> None:
+    """A caption per picture, asked for before or behind the placeholder; pictures lie in folders by the beginning of their numbers."""
+    samples = []
+    for number in range(pictures):
+        rng, stem = album.rng("captions", number), f"{FIRST_CAPTION + 997 * number:09d}"
+        image = f"{stem[:5]}/{stem}.jpg"
+        seen = album.add(f"{CAPTION_IMAGES}/{image}", rng)
+        request = CAPTION_REQUESTS[int(rng.integers(len(CAPTION_REQUESTS)))]
+        asked = f"{IMAGE}\n{request}" if rng.random() < 0.5 else f"{request}\n{IMAGE}"
+        told = " ".join(ask(rng, seen.values, TAUGHT[place]).statement for place in rng.permutation(len(TAUGHT))[:STATED])
+        samples.append({"id": stem, "image": image, "conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": told}]})
+    album.write_json(CAPTIONS, samples)
 
 
 def _sample(album: Album, number: int, *, place: int) -> dict:

@@ -1,11 +1,20 @@
-"""Toy benchmarks of words, of yes and no, and of open answers: MME, GQA, VQAv2, POPE, TextVQA, VizWiz, MM-Vet and LLaVA-Bench."""
+"""Toy benchmarks of words, yes and no, and open answers: MME, GQA, VQAv2, POPE, TextVQA, VizWiz, MM-Vet, LLaVA-Bench, OKVQA, VSR."""
 
 from numpy.random import Generator
 
-from lib.submissions.dataengine.benchmarks import MME_TRUTH, POPE_CATEGORIES
+from lib.submissions.dataengine.benchmarks import (
+    MME_TRUTH,
+    OKVQA,
+    OKVQA_IMAGE,
+    POPE_CATEGORIES,
+    VIZWIZ_VAL,
+    VIZWIZ_VAL_IMAGES,
+    VSR,
+    VSR_IMAGES,
+)
 from lib.submissions.dataengine.facts import statements
-from lib.submissions.dataengine.toy_world import Album, Question, ask, ask_whether, ten_answers, type_of
-from lib.submissions.dataengine.wording import CAPTION_REQUEST, WORD_REQUEST, by_word
+from lib.submissions.dataengine.toy_world import Album, Question, ask, ask_whether, state, ten_answers, type_of
+from lib.submissions.dataengine.wording import CAPTION_REQUEST, WORD_REQUEST, by_word, by_word_if_answerable
 
 REASONING = "Visual Reasoning"
 
@@ -21,7 +30,7 @@ MME_CATEGORIES = (
 YES_NO_REQUEST = "Please answer yes or no."
 TWO_BLANKS_EVERY = 7  # so many truth files apart the request stands behind two blanks
 COCO_NAME = "COCO_{}_{:012d}.jpg"
-UNANSWERABLE = "When the provided information is insufficient, respond with 'Unanswerable'."
+UNANSWERABLE, UNANSWERABLE_EVERY = "unanswerable", 4  # of VizWiz's val
 OPEN_CATEGORIES = ("conv", "detail", "complex")
 
 
@@ -29,7 +38,8 @@ def write_all(album: Album, pictures: int) -> None:
     """All of these benchmarks, each with so many pictures of its own."""
     for write in (_write_mme, _write_gqa, _write_vqav2, _write_vqav2_val, _write_pope, _write_textvqa, _write_vizwiz, _write_mm_vet):
         write(album, pictures)
-    _write_llava_bench(album, pictures)
+    for write in (_write_llava_bench, _write_okvqa, _write_vizwiz_val, _write_vsr):
+        write(album, pictures)
 
 
 def _write_mme(album: Album, pictures: int) -> None:
@@ -185,10 +195,58 @@ def _write_vizwiz(album: Album, pictures: int) -> None:
         seen = album.add(f"eval/vizwiz/test/{image}", rng)
         question = ask(rng, seen.values, type_of(number))
         published.append({"image": image, "question": question.text})
-        text = f"{question.text}\n{UNANSWERABLE}\n{WORD_REQUEST}"
+        text = by_word_if_answerable(question.text)
         asked.append({"question_id": number, "image": image, "text": text, "category": "default"})
     album.write_json("eval/vizwiz/test.json", published)
     album.write_lines("eval/vizwiz/llava_test.jsonl", asked)
+
+
+def _write_okvqa(album: Album, pictures: int) -> None:
+    """The list of the test questions, and the official files with questions and with ten answers each."""
+    asked, annotations = [], []
+    for number in range(pictures):
+        rng, image_id = album.rng("okvqa", number), 297_147 + number
+        seen = album.add(OKVQA_IMAGE.format(image_id), rng)
+        question = ask(rng, seen.values, type_of(number))
+        named = {"image_id": image_id, "question_id": 10 * image_id + 5}
+        asked.append(named | {"question": question.text})
+        answers = [one | {"raw_answer": one["answer"]} for one in _confident(ten_answers(rng, question.answer, question.wrong))]
+        annotations.append(named | {"answer_type": "other", "question_type": "one", "answers": answers, "confidence": 3})
+    head = {"info": {"description": "toy questions", "version": "1.0"}, "data_type": "mscoco", "data_subtype": "val2014", "license": {}}
+    album.write_json(f"{OKVQA}/okvqa_test_split.json", asked)
+    questions = head | {"task_type": "Open-Ended", "questions": asked}
+    album.write_json(f"{OKVQA}/OpenEnded_mscoco_val2014_questions_clean.json", questions)
+    album.write_json(f"{OKVQA}/mscoco_val2014_annotations_clean.json", head | {"annotations": annotations})
+
+
+def _write_vizwiz_val(album: Album, pictures: int) -> None:
+    """A question about each picture; now and then most people could not answer it."""
+    published = []
+    for number in range(pictures):
+        rng, image = album.rng("vizwiz_val", number), f"VizWiz_val_{number:08d}.jpg"
+        seen = album.add(f"{VIZWIZ_VAL_IMAGES}/{image}", rng)
+        question = ask(rng, seen.values, type_of(number))
+        answerable = number % UNANSWERABLE_EVERY != UNANSWERABLE_EVERY - 1
+        right, wrong = (question.answer, question.wrong) if answerable else (UNANSWERABLE, question.options)
+        answers = [{"answer": answer, "answer_confidence": "yes"} for answer in ten_answers(rng, right, wrong)]
+        kind = {"answer_type": "other" if answerable else UNANSWERABLE, "answerable": int(answerable)}
+        published.append({"image": image, "question": question.text, "answers": answers} | kind)
+    album.write_json(VIZWIZ_VAL, published)
+
+
+def _write_vsr(album: Album, pictures: int) -> None:
+    """Two statements about each picture, each of them true or false."""
+    published = []
+    for number in range(pictures):
+        rng, image = album.rng("vsr", number), f"{85_637 + number:012d}.jpg"
+        seen = album.add(f"{VSR_IMAGES}/{image}", rng)
+        for place in range(2):
+            question, is_so = ask(rng, seen.values, type_of(2 * number + place)), bool(rng.random() < 0.5)
+            stated = {"caption": state(rng, question, is_so=is_so), "label": int(is_so), "relation": question.fact.attribute}
+            votes = {"annotator_id": 1, "vote_true_validator_id": [2, 3] * is_so, "vote_false_validator_id": [2, 3] * (not is_so)}
+            link = f"http://images.cocodataset.org/train2017/{image}"
+            published.append({"image": image, "image_link": link} | stated | votes)
+    album.write_lines(VSR, published)
 
 
 def _write_mm_vet(album: Album, pictures: int) -> None:

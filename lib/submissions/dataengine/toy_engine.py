@@ -16,17 +16,25 @@ CAPTIONS = 5
 WITHOUT_BOXES, WITH_MANY_BOXES, MANY = 1, 2, 12  # pictures of the pool, by number, and how many boxes
 CAPTION_TWICE_EVERY = 4
 DIFFICULT_EVERY = 6
-FIRST_TRAIN, FIRST_VAL, FIRST_GENERATED = 300_001, 500_001, 2_500_001
+FIRST_TRAIN, FIRST_VAL = 300_001, 500_001
+# Of each half of the publication: the end of the file's name, the part of the album, the number of the first picture.
+GENERATED_FILES = (("llava", "generated", 2_500_001), ("minigpt4", "generated for minigpt4", 2_600_001))
 
 
 def write_generated(album: Album, types: tuple[str, ...]) -> None:
-    """A small file of records like those that were published, of these types by turns.
+    """Two small files of records like those that were published, of these types by turns.
 
     Kept from them: the misspelt key now and then, records without options, a picture that is missing.
     """
+    for name, part, first in GENERATED_FILES:
+        album.write_json(f"data_engine/dataengine_{name}.json", _generated(album, types, part, first))
+
+
+def _generated(album: Album, types: tuple[str, ...], part: str, first: int) -> list[dict]:
+    """The records of one file, with pictures of their own."""
     records = []
     for number in range(GENERATED):
-        rng, image = album.rng("generated", number), f"vg/VG_100K_2/{FIRST_GENERATED + number}.jpg"
+        rng, image = album.rng(part, number), f"vg/VG_100K_2/{first + number}.jpg"
         seen = album.add(image, rng)
         question = ask(rng, seen.values, types[number % len(types)])
         key = "choide_answer" if number % 7 == 3 else "choice_answer"
@@ -37,7 +45,7 @@ def write_generated(album: Album, types: tuple[str, ...]) -> None:
             | {"image": image, "qtype": SEED_NUMBERS[question.fact.type]}
         )
     (album.root / records[-1]["image"]).unlink()
-    album.write_json("data_engine/dataengine_llava.json", records)
+    return records
 
 
 def write_pool(album: Album, pictures: int) -> None:

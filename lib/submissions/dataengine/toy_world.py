@@ -131,9 +131,13 @@ def ask(rng: Generator, values: dict[str, str], type_: str) -> Question:
 
 def ask_whether(rng: Generator, question: Question, *, is_so: bool) -> str:
     """A question about the same attribute, to be answered with yes if `is_so`, else with no."""
-    value = question.answer if is_so else _pick(rng, question.wrong)
-    statement = question.fact.statement.format(value).removesuffix(".")
+    statement = state(rng, question, is_so=is_so).removesuffix(".")
     return f"Is it right that {statement[0].lower()}{statement[1:]}?"
+
+
+def state(rng: Generator, question: Question, *, is_so: bool) -> str:
+    """A sentence that states the right answer if `is_so`, else a wrong one."""
+    return question.fact.statement.format(question.answer if is_so else _pick(rng, question.wrong))
 
 
 def ten_answers(rng: Generator, right: str, wrong: tuple[str, ...]) -> list[str]:

@@ -1,11 +1,15 @@
 """What follows a question in the mix and in the benchmarks: how the answer is to be given, and options by letter."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from lib.errors import DataError
 
+Wording = Literal["llava", "minigpt4"]  # whose half of the publication
+
 WORD_REQUEST = "Answer the question using a single word or phrase."
 LETTER_REQUEST = "Answer with the option's letter from the given choices directly."
+UNANSWERABLE_REQUEST = "When the provided information is insufficient, respond with 'Unanswerable'."
 CAPTION_REQUEST = "Provide a one-sentence caption for the provided image."
 LETTERS = "ABCDE"
 
@@ -13,6 +17,11 @@ LETTERS = "ABCDE"
 def by_word(question: str) -> str:
     """The question and the request for a single word or phrase."""
     return f"{question}\n{WORD_REQUEST}"
+
+
+def by_word_if_answerable(question: str) -> str:
+    """The question, what to say where the picture does not tell, and the request for a single word or phrase."""
+    return by_word(f"{question}\n{UNANSWERABLE_REQUEST}")
 
 
 def with_options(question: str, options: Sequence[str]) -> str:
