@@ -192,9 +192,7 @@ def build_parser() -> argparse.ArgumentParser:
     def command(name: str, function: Callable, *arguments: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=function.__doc__.splitlines()[0], description=function.__doc__)
         for argument in arguments:
-            sub.add_argument(
-                argument, nargs="*" if argument in ("submissions", "names") else "?" if argument == "section" else None
-            )
+            sub.add_argument(argument, nargs="*" if argument in ("submissions", "names") else "?" if argument == "section" else None)
         sub.set_defaults(command=function)
         return sub
 
@@ -216,16 +214,16 @@ def build_parser() -> argparse.ArgumentParser:
     varied.add_argument("--vary", action="append", default=[], metavar="KEY=V1,V2", help="one run per value of a setting")
     recording = command("reference", record_reference, "submission")
     recording.add_argument("--seeds", default="0-4", help="first-last")
-    recording.add_argument("--controls", nargs="*", default=[], metavar="ABLATION", help="named ablations that are run on every seed as well")
+    recording.add_argument(
+        "--controls", nargs="*", default=[], metavar="ABLATION", help="named ablations that are run on every seed as well"
+    )
     return parser
 
 
 def _settings(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("--variant", default="base", help="a recipe of the submission")
     parser.add_argument("--profile", default="tiny", help="tiny (this machine) or full (the published recipe)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, such as finetune.lr=1e-4"
-    )
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting, such as finetune.lr=1e-4")
     return parser
 
 

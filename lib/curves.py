@@ -24,9 +24,7 @@ TRAIN = re.compile(
     rf"(?P<losses>(?: \w+: {FLOAT} \({FLOAT}\))+)"
 )
 LOSS = re.compile(rf"(\w+): ({FLOAT}) \(({FLOAT})\)")
-PROGRESS = re.compile(
-    rf"Eval Epoch: (?P<epoch>\d+) \[(?P<samples>\d+) / (?P<samples_per_epoch>\d+)\]\tClip Loss: (?P<loss>{FLOAT})\t?"
-)
+PROGRESS = re.compile(rf"Eval Epoch: (?P<epoch>\d+) \[(?P<samples>\d+) / (?P<samples_per_epoch>\d+)\]\tClip Loss: (?P<loss>{FLOAT})\t?")
 SUMMARY = re.compile(r"Eval Epoch: \d+ (?P<metrics>[^\t:]+: \S+(?:\t[^\t:]+: \S+)*)")
 METRIC = re.compile(r"([^\t:]+): (-?\d+\.\d{4}|nan|inf)")  # four decimals: a value cut short is damage, not another number
 PARAM = re.compile(r"  (\w+): (.*)")
@@ -298,9 +296,7 @@ def _train_points(steps: list[dict], per_step: int, length: int | None, board: M
 def _board_points(board: Mapping[str, Mapping[int, float]]) -> list[TrainPoint]:
     """Training points where only TensorBoard is left; it does not say which epoch a step belongs to, so all count as epoch 0."""
     tags = [board.get(f"train/{tag}", {}) for tag in ("lr", "scale", "samples_per_second")]
-    return [
-        TrainPoint(step, 0, loss, None, *(tag.get(step) for tag in tags)) for step, loss in board.get("train/loss", {}).items()
-    ]
+    return [TrainPoint(step, 0, loss, None, *(tag.get(step) for tag in tags)) for step, loss in board.get("train/loss", {}).items()]
 
 
 def _validations(events: list[dict], results: Iterable[dict], board: Mapping) -> tuple[list[Validation], list[str]]:

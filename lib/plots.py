@@ -94,9 +94,7 @@ def curves(original: RunCurves | None, ours: RunCurves | None) -> Figure:
 
     The validation is text-to-image recall where it was measured, else the validation loss.
     """
-    runs = [
-        (run, name, colour) for run, name, colour in ((original, "published", ORIGINAL), (ours, "ours", OURS)) if run is not None
-    ]
+    runs = [(run, name, colour) for run, name, colour in ((original, "published", ORIGINAL), (ours, "ours", OURS)) if run is not None]
     if not any(run.train or run.validations for run, _, _ in runs):
         raise MissingInput("no training step and no validation to draw; run finetune first or name a run folder with an out.log")
     figure, axes = _panels(1, 2, 3.7)
@@ -151,9 +149,7 @@ def _draw_recall(axes: Axes, run: RunCurves, name: str, colour: str) -> None:
             continue
         epochs, values = zip(*points, strict=True)
         axes.plot(epochs, values, color=colour, alpha=opacity, marker="o", markersize=4, label=name if k == 10 else None)
-        axes.annotate(
-            f"R@{k}", (epochs[-1], values[-1]), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8, color=colour
-        )
+        axes.annotate(f"R@{k}", (epochs[-1], values[-1]), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8, color=colour)
 
 
 @in_style
@@ -166,9 +162,7 @@ def lr_schedule(original: RunCurves | None, planned: Sequence[tuple[int, float]]
     logged = [(point.step, point.lr) for point in original.train if point.lr is not None] if original else []
     if logged:
         # Every eighth point: all 520 would hide the line they lie on.
-        panel.plot(
-            *zip(*logged[::8], strict=True), color=ORIGINAL, marker="o", markersize=3, linestyle="", label="published TensorBoard"
-        )
+        panel.plot(*zip(*logged[::8], strict=True), color=ORIGINAL, marker="o", markersize=3, linestyle="", label="published TensorBoard")
     if used_step is not None:
         panel.axvline(used_step, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         panel.annotate(
@@ -192,9 +186,7 @@ def _show(axes: Axes, picture: Picture | None, frame: str | None = None) -> None
     for spine in axes.spines.values():
         spine.set(visible=frame is not None and picture is not None, color=frame or GRID, linewidth=3)
     if picture is not None:
-        axes.imshow(
-            numpy.asarray(picture), interpolation="nearest" if max(numpy.asarray(picture).shape[:2]) < 100 else "antialiased"
-        )
+        axes.imshow(numpy.asarray(picture), interpolation="nearest" if max(numpy.asarray(picture).shape[:2]) < 100 else "antialiased")
 
 
 def _wrapped(text: str, width: int) -> str:
@@ -297,9 +289,7 @@ def bars(counts: Mapping[str, Mapping[str, int]], *, top: int = 12) -> Figure:
         panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         for index, value in enumerate(values):
-            panel.annotate(
-                f"{value:,}", (value, index), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5, color=MUTED
-            )
+            panel.annotate(f"{value:,}", (value, index), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5, color=MUTED)
     return figure
 
 

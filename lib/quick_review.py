@@ -75,9 +75,7 @@ def rescore(cfg: StageSettings, run: Run) -> list[dict]:
 
 def compare(book: ClaimBook, scores: Sequence[Score], run: Run) -> list[Verdict]:
     """One verdict per claim; in the tiny profile a score is held against the reference points instead of the claim."""
-    return claims.judge_all(
-        book, scores, profile=run.profile, references=read_bands(run.submission) if run.profile == "tiny" else []
-    )
+    return claims.judge_all(book, scores, profile=run.profile, references=read_bands(run.submission) if run.profile == "tiny" else [])
 
 
 def show_curves(run: Run) -> object:

@@ -126,13 +126,9 @@ def summary_sentence(verdicts: Sequence[ladder.Verdict], profile: str) -> str:
     first = f"{green or 'None'} of {sum(scores.values())} published scores {'is' if green < 2 else 'are'} reproduced by this run"
     said = [f"{first} ({', '.join(parts)})." if parts else "The publication states no score."]
     if facts:
-        said.append(
-            f"{recomputed} of {len(facts)} published counts and settings were computed again and agree to the printed digit."
-        )
+        said.append(f"{recomputed} of {len(facts)} published counts and settings were computed again and agree to the printed digit.")
     if profile != "full":
-        said.append(
-            f"The {profile} profile tests the machinery on synthetic data; it cannot show any published score to be right."
-        )
+        said.append(f"The {profile} profile tests the machinery on synthetic data; it cannot show any published score to be right.")
     if any(verdict.suspicious for verdict in verdicts):
         said.append("At least one score is suspiciously better than published.")
     return " ".join(said)
@@ -146,9 +142,7 @@ def check_wording(text: str, verdicts: Sequence[ladder.Verdict]) -> None:
     found = OVERCLAIM.search(text)
     supported = any(verdict.word in ladder.GREEN and verdict.claim.kind == "number" for verdict in verdicts)
     if found and not supported:
-        raise ConfigError(
-            f"a report cannot say {found[0]!r}: no published score is REPRODUCED or WITHIN NOISE; leave it to the verdicts"
-        )
+        raise ConfigError(f"a report cannot say {found[0]!r}: no published score is REPRODUCED or WITHIN NOISE; leave it to the verdicts")
 
 
 def data_uri(image: bytes) -> str:
@@ -156,9 +150,7 @@ def data_uri(image: bytes) -> str:
     kinds = {b"\x89PNG\r\n": "png", b"\xff\xd8\xff": "jpeg", b"<svg": "svg+xml", b"<?xml": "svg+xml"}
     kind = next((name for mark, name in kinds.items() if image.startswith(mark)), None)
     if kind is None:
-        raise ConfigError(
-            f"a report shows PNG, JPEG or SVG pictures, these bytes begin with {image[:8]!r}; save the picture as PNG"
-        )
+        raise ConfigError(f"a report shows PNG, JPEG or SVG pictures, these bytes begin with {image[:8]!r}; save the picture as PNG")
     return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
 
 

@@ -46,9 +46,7 @@ def verify(folder: Path) -> list[Finding]:
         kept = files.read_json(folder / KEPT)["files"]
         changed = store.changed_files(folder, kept, rehash=True)
         extra = sorted(set(_names(folder)) - set(kept) - {KEPT})
-        findings.append(
-            Finding(not changed, f"{len(kept)} kept files re-hashed; changed or missing: {', '.join(changed) or 'none'}")
-        )
+        findings.append(Finding(not changed, f"{len(kept)} kept files re-hashed; changed or missing: {', '.join(changed) or 'none'}"))
         findings.append(Finding(not extra, f"files that nobody kept: {', '.join(extra) or 'none'}"))
     for stage, entry in content["stages"].items():
         findings.append(_verify_stage(folder, stage, entry, left_out))
@@ -126,9 +124,7 @@ def different_settings(one: Path, other: Path) -> list[str]:
     """The settings in which two runs differ, as "key: value -> value"."""
     first, second = (dict(config.flatten(files.read_yaml(folder / "config.yaml"))) for folder in (one, other))
     keys = sorted(set(first) | set(second))
-    return [
-        f"{key}: {first.get(key, 'absent')} -> {second.get(key, 'absent')}" for key in keys if first.get(key) != second.get(key)
-    ]
+    return [f"{key}: {first.get(key, 'absent')} -> {second.get(key, 'absent')}" for key in keys if first.get(key) != second.get(key)]
 
 
 def find_runs(submissions: str, which: str) -> list[Path]:
@@ -202,8 +198,7 @@ def score_rows(folders: list[Path]) -> list[dict]:
 def claim_tables(folders: list[Path]) -> list[tuple[str, object]]:
     """(heading, claims table with verdicts) per run."""
     return [
-        (f"{runs.read(folder)['submission']}, {runs.read(folder)['profile']} profile", show.claims(judge(folder)))
-        for folder in folders
+        (f"{runs.read(folder)['submission']}, {runs.read(folder)['profile']} profile", show.claims(judge(folder))) for folder in folders
     ]
 
 
@@ -248,9 +243,7 @@ def _verify_stage(folder: Path, stage: str, entry: Mapping, left_out: Mapping[st
     changed = store.changed_files(place, here, rehash=True)
     absent = len(record.outputs) - len(here)
     note = f", {absent} not kept for their size" if absent else ""
-    return Finding(
-        not changed, f"{stage}: {len(here)} results re-hashed{note}; changed or missing: {', '.join(changed) or 'none'}"
-    )
+    return Finding(not changed, f"{stage}: {len(here)} results re-hashed{note}; changed or missing: {', '.join(changed) or 'none'}")
 
 
 def _verify_scores(folder: Path) -> list[Finding]:
@@ -264,11 +257,7 @@ def _verify_scores(folder: Path) -> list[Finding]:
         for key, value in again.items()
         if not math.isclose(recorded.get(key, math.inf), value, rel_tol=SAME, abs_tol=SAME)
     ]
-    return [
-        Finding(
-            not different, f"{len(again)} scores recomputed from raw predictions; different: {'; '.join(different[:3]) or 'none'}"
-        )
-    ]
+    return [Finding(not different, f"{len(again)} scores recomputed from raw predictions; different: {'; '.join(different[:3]) or 'none'}")]
 
 
 def _by_key(path: Path) -> dict[tuple[str, str, str, str], float]:

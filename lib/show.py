@@ -69,8 +69,7 @@ def table(rows: Iterable[Mapping], columns: Sequence[str] | None = None) -> Show
     numeric = {name for name in names if all(isinstance(row.get(name), int | float | None) for row in shown)}
     cells = [[value_text(row.get(name)) for name in names] for row in shown]
     body = "".join(
-        "<tr>" + "".join(_cell(text, right=name in numeric) for name, text in zip(names, line, strict=True)) + "</tr>"
-        for line in cells
+        "<tr>" + "".join(_cell(text, right=name in numeric) for name, text in zip(names, line, strict=True)) + "</tr>" for line in cells
     )
     html = _html_table([(name, name in numeric) for name in names], body) + (_muted(more) if more else "")
     return Shown(html, _text_table(names, cells) + (f"\n{more}" if more else ""))
@@ -112,11 +111,7 @@ def checks(results: Iterable[ladder.CheckResult]) -> Shown:
     """The consistency checks of the published numbers: the statement, both sides as computed, and whether it holds."""
     rows = [(row.check.statement, row.outcome.text, row.outcome.holds) for row in results]
     body = "".join(
-        "<tr>"
-        + _cell(said)
-        + _cell(text)
-        + _cell("holds" if holds else "does not hold", colour=MUTED if holds else RED)
-        + "</tr>"
+        "<tr>" + _cell(said) + _cell(text) + _cell("holds" if holds else "does not hold", colour=MUTED if holds else RED) + "</tr>"
         for said, text, holds in rows
     )
     names = ["stated", "computed", "holds"]
@@ -165,9 +160,7 @@ def _cell(text: str, *, right: bool = False, colour: str = INK) -> str:
 def _html_table(header: Sequence[tuple[str, bool]], body: str) -> str:
     """A table in the kit's plain style; `header` holds (name, aligned right)."""
     style = f"padding:5px 10px;border-bottom:1px solid {LINE};font-weight:600;color:{MUTED}"
-    cells = "".join(
-        f'<th style="{style};text-align:{"right" if right else "left"}">{escape(name)}</th>' for name, right in header
-    )
+    cells = "".join(f'<th style="{style};text-align:{"right" if right else "left"}">{escape(name)}</th>' for name, right in header)
     return (
         f'<table style="border-collapse:collapse;border:0;font-size:13px;color:{INK}"><thead><tr>{cells}</tr></thead>'
         f"<tbody>{body}</tbody></table>"

@@ -21,7 +21,11 @@ def matrix() -> str:
     rows = []
     for row in matrix_rows():
         name = row["submission"]
-        cells = {stage: f"[{stage}](lib/submissions/{name}/{stage}.py)" if value == TICK else "handed on" for stage, value in row.items() if stage in paths.STAGES}
+        cells = {
+            stage: f"[{stage}](lib/submissions/{name}/{stage}.py)" if value == TICK else "handed on"
+            for stage, value in row.items()
+            if stage in paths.STAGES
+        }
         rows.append({"submission": name, **cells})
     return markdown(rows)
 
@@ -38,7 +42,9 @@ def claim_tables() -> str:
         structural = [one for one in review.judge(folder) if one.claim.kind == "structural"]
         counts = {word: count for word, count in claims.count_verdicts(structural).items() if count}
         spoken = ", ".join(f"{count} {word}" for word, count in counts.items())
-        parts.append(f"{name}, {runs.read(folder)['profile']} profile:\n\n{markdown(rows)}\nBeside these, {len(structural)} counts and settings: {spoken}.\n")
+        parts.append(
+            f"{name}, {runs.read(folder)['profile']} profile:\n\n{markdown(rows)}\nBeside these, {len(structural)} counts and settings: {spoken}.\n"
+        )
     return "\n".join(parts)
 
 
@@ -53,7 +59,9 @@ def times() -> str:
         seconds = {stage: f"{entry['seconds']:.1f}" for stage, entry in content["stages"].items()}
         rows.append({"submission": name, "profile": content["profile"], **seconds})
         hardware = content["hardware"]
-        machines.append(f"{name}: {hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB, GPUs: {hardware['gpus']}.")
+        machines.append(
+            f"{name}: {hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB, GPUs: {hardware['gpus']}."
+        )
     return markdown(rows) + "\n" + "\n".join(dict.fromkeys(machines)) + "\n"
 
 

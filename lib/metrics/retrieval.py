@@ -50,9 +50,7 @@ def average_precision(
         raise DataError(f"average precision has no denominator {denominator!r}; it has: relevant, min(relevant, k)")
     repeated = [name for name, count in Counter(first).items() if count > 1]
     if repeated:
-        raise DataError(
-            f"{repeated[0]!r} is retrieved twice among the first {k}; every item may appear once, rank the query again"
-        )
+        raise DataError(f"{repeated[0]!r} is retrieved twice among the first {k}; every item may appear once, rank the query again")
     if not wanted:
         return None
     hits, total = 0, 0.0
@@ -68,9 +66,7 @@ def mean_average_precision(
 ) -> MeanAveragePrecision:
     """mAP@k, one ranked list and one set of relevant items per query; queries with nothing relevant are excluded and counted."""
     if len(retrieved) != len(relevant):
-        raise DataError(
-            f"{len(retrieved)} ranked lists for {len(relevant)} queries; one list per query is needed, in the same order"
-        )
+        raise DataError(f"{len(retrieved)} ranked lists for {len(relevant)} queries; one list per query is needed, in the same order")
     values = tuple(average_precision(*pair, k, denominator=denominator) for pair in zip(retrieved, relevant, strict=True))
     scored = [value for value in values if value is not None]
     score = sum(scored) / len(scored) if scored else None
@@ -102,9 +98,7 @@ def own_ranks(queries: Features, gallery: Features, *, memory_bytes: int = BLOCK
     return _ranks(queries, gallery, lambda scores, rows: rows, memory_bytes)
 
 
-def group_ranks(
-    queries: Features, gallery: Features, groups: Sequence[str], *, memory_bytes: int = BLOCK_BYTES
-) -> NDArray[np.int64]:
+def group_ranks(queries: Features, gallery: Features, groups: Sequence[str], *, memory_bytes: int = BLOCK_BYTES) -> NDArray[np.int64]:
     """Rank from 0 of the best placed gallery item of query i's own group (for example: with the same caption), (N,)."""
     if len(groups) != len(queries):
         raise DataError(f"{len(groups)} captions for {len(queries)} pairs; one caption per pair is needed, in the same order")
@@ -185,16 +179,12 @@ def _directions(image_features: Features, text_features: Features) -> tuple[Dire
 def _check_pairs(queries: Features, gallery: Features) -> None:
     """Two (N, D) arrays of finite numbers, N > 0; a value that is not finite would compare as "no rank" and flatter the score."""
     if queries.ndim != 2 or queries.shape != gallery.shape or not len(queries):
-        raise DataError(
-            f"paired features have shapes {queries.shape} and {gallery.shape}; both have to be (pairs, dimensions), not empty"
-        )
+        raise DataError(f"paired features have shapes {queries.shape} and {gallery.shape}; both have to be (pairs, dimensions), not empty")
     if not (np.isfinite(queries).all() and np.isfinite(gallery).all()):
         raise DataError("the features hold values that are not finite; did the training diverge?")
 
 
-def _ranks(
-    queries: Features, gallery: Features, choose: Callable[[NDArray, NDArray], NDArray], memory_bytes: int
-) -> NDArray[np.int64]:
+def _ranks(queries: Features, gallery: Features, choose: Callable[[NDArray, NDArray], NDArray], memory_bytes: int) -> NDArray[np.int64]:
     """Rank from 0 of the column that `choose(scores (B, N), rows (B,))` names for each row."""
     _check_pairs(queries, gallery)
     distinct, position = np.unique(gallery, axis=0, return_inverse=True)

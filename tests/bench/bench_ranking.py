@@ -24,9 +24,7 @@ LIMIT_RATIO = 0.5
 
 def measure() -> dict:
     """Peak GiB above the inputs and the share of torch.mm's rate, from a fresh process, so that no earlier peak is counted."""
-    answer = subprocess.run(
-        [sys.executable, "-m", "tests.bench.bench_ranking", "--here"], capture_output=True, text=True, check=True
-    )
+    answer = subprocess.run([sys.executable, "-m", "tests.bench.bench_ranking", "--here"], capture_output=True, text=True, check=True)
     return json.loads(answer.stdout.splitlines()[-1])
 
 

@@ -220,7 +220,9 @@ def test_reference_points_are_the_scores_over_everything_or_by_group_where_there
 
     monkeypatch.setattr(runs, "stage_folder", lambda folder, stage: folder / "06-evaluate")
     monkeypatch.setattr(config, "config_file", lambda submission: tmp_path / "config.yaml")
-    monkeypatch.setattr(config, "resolve", lambda submission, overrides: SimpleNamespace(settings=SimpleNamespace(seed=int(overrides[0][5:]))))
+    monkeypatch.setattr(
+        config, "resolve", lambda submission, overrides: SimpleNamespace(settings=SimpleNamespace(seed=int(overrides[0][5:])))
+    )
     monkeypatch.setattr(config, "layers", lambda submission: {"ablations": {}})
     written = console.record_reference("mini", [0, 1, 2, 3, 4], [], run=run)
     assert {(row.metric, row.group): row.values for row in claims.read_references(written)} == {
@@ -234,7 +236,9 @@ def test_controls_are_run_on_every_seed_and_stand_under_their_own_names(tmp_path
         (seed, *changes) = resolved
         folder = tmp_path / "-".join(resolved)
         value = float(seed[5:]) + 10 * len(changes)
-        scores = [{"benchmark": "val", "metric": "score", "group": "all", "model": m, "value": value, "n": 4} for m in ("finetuned", "base")]
+        scores = [
+            {"benchmark": "val", "metric": "score", "group": "all", "model": m, "value": value, "n": 4} for m in ("finetuned", "base")
+        ]
         files.write_json(folder / "06-evaluate" / "metrics.json", {"scores": scores})
         return folder
 

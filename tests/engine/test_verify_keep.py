@@ -109,7 +109,9 @@ def test_a_run_that_does_not_verify_cannot_be_kept_and_the_older_kept_run_stays(
     assert not list(kept.parent.glob(".mini*"))
 
 
-@pytest.mark.parametrize(("end", "where"), [("raise KeyboardInterrupt", "mini"), ("os._exit(9)", ".mini.old")], ids=["interrupted", "killed"])
+@pytest.mark.parametrize(
+    ("end", "where"), [("raise KeyboardInterrupt", "mini"), ("os._exit(9)", ".mini.old")], ids=["interrupted", "killed"]
+)
 def test_the_older_kept_run_is_whole_whatever_ends_keep_before_the_newer_one_is_there(done: Checkout, kept: Path, end: str, where: str):
     before = (kept / "kept.json").read_bytes()
     program = (

@@ -89,9 +89,7 @@ def test_label_files_split_into_the_recorded_tables_and_vocabulary(tmp_path):
             assert (tmp_path / "part.tsv").read_bytes().decode() == lf(text), case["name"]
         phrases = [labels.attribute_phrase(label, final_dot="as_published") for label in vehicles]
         derived = vocabulary.derive_vocabulary(phrases)
-        assert {"Colors": list(derived.colors), "Types": list(derived.types), "Brands": list(derived.brands)} == recorded[
-            "attributes"
-        ]
+        assert {"Colors": list(derived.colors), "Types": list(derived.types), "Brands": list(derived.brands)} == recorded["attributes"]
     assert refused["extra_dollar_field"] == "fields"
     assert refused["empty_file"] == "nothing"
     assert refused["mixed_12_lines"] is None
@@ -112,9 +110,7 @@ def test_queries_are_routed_and_written_as_recorded(tmp_path):
     for case in golden["cases"]:
         assert vocabulary.is_vehicle_query(case["line"], PUBLISHED, whole_words=False) == case["is_car"], case["line"]
         # Intended difference of `whole_words`: "Minicooper" is no Mini. ("Style shirt" stays a false positive: the word stands alone.)
-        standing = {
-            word for word in PUBLISHED.types + PUBLISHED.brands if f" {word} " in f" {re.sub(r'[^A-Za-z-]', ' ', case['line'])} "
-        }
+        standing = {word for word in PUBLISHED.types + PUBLISHED.brands if f" {word} " in f" {re.sub(r'[^A-Za-z-]', ' ', case['line'])} "}
         assert vocabulary.is_vehicle_query(case["line"], PUBLISHED, whole_words=True) == bool(standing), case["line"]
     for case in golden["writer_cases"]:
         routed = [vocabulary.Query(index, line) for index, line in enumerate(case["lines"])]
@@ -122,9 +118,7 @@ def test_queries_are_routed_and_written_as_recorded(tmp_path):
         assert (tmp_path / "queries.txt").read_bytes().decode() == case["file_text"]
 
 
-@pytest.mark.skipif(
-    "PODIUM_REAL_DATA" not in os.environ, reason="PODIUM_REAL_DATA does not name the folder of the published files"
-)
+@pytest.mark.skipif("PODIUM_REAL_DATA" not in os.environ, reason="PODIUM_REAL_DATA does not name the folder of the published files")
 def test_the_recorded_check_on_real_captions_holds():
     check = cases("a3r", "03_query_routing.json")["real_data_check"]
     folder = Path(os.environ["PODIUM_REAL_DATA"]) / "a3r"
@@ -232,9 +226,7 @@ def test_augmented_files_become_the_recorded_vehicle_rows(tmp_path):
         # Intended difference: of a blank line the original makes a row with the bare folder; the kit skips and counts it.
         empty_row = f"{case['root']}\t\n"
         assert blank_lines == lf(case["output_text"]).split("\n").count(empty_row[:-1]), case["name"]
-        assert (tmp_path / "table.tsv").read_bytes().decode() == lf(case["output_text"]).replace(f"\n{empty_row}", "\n"), case[
-            "name"
-        ]
+        assert (tmp_path / "table.tsv").read_bytes().decode() == lf(case["output_text"]).replace(f"\n{empty_row}", "\n"), case["name"]
     assert "no_separator_in_line" in refused, REFUSED_AUGMENTED
     assert "shipped_style" not in refused
 
@@ -324,9 +316,7 @@ def test_submissions_are_merged_and_written_as_recorded(tmp_path):
         merged = queries.merge_published(*parts)
         assert queries.results_text(merged) == case["submission_text"]
         numbered = iter(range(len(merged)))
-        ordered = queries.merge_ordered(
-            [([vocabulary.Query(next(numbered), entry.text) for entry in part], part) for part in parts]
-        )
+        ordered = queries.merge_ordered([([vocabulary.Query(next(numbered), entry.text) for entry in part], part) for part in parts])
         assert ordered == merged  # vehicles first in the query file: both orders agree
 
 

@@ -62,9 +62,7 @@ def test_an_augmented_file_is_written_and_read_back(tmp_path):
 
 def test_a_row_is_built_with_the_dots_of_its_convention():
     label = Label("a.jpg", "black Audi.", "A black Audi.")
-    assert build_row(label, "black Audi SUV", convention="shipped") == AugmentedRow(
-        "a.jpg", "black Audi", "A black Audi", "black Audi SUV"
-    )
+    assert build_row(label, "black Audi SUV", convention="shipped") == AugmentedRow("a.jpg", "black Audi", "A black Audi", "black Audi SUV")
     assert build_row(label, "A black Audi SUV", convention="readme").chosen == "A black Audi SUV."
 
 
@@ -229,7 +227,5 @@ def test_published_files_are_written_back_byte_by_byte(tmp_path):
         rows = read_augmented(source).rows
         write_augmented(tmp_path / "copy.txt", rows)
         assert (tmp_path / "copy.txt").read_bytes() == source.read_bytes()
-        rebuilt = [
-            build_row(Label(row.name, f"{row.attribute}.", f"{row.caption}."), row.chosen, convention="shipped") for row in rows
-        ]
+        rebuilt = [build_row(Label(row.name, f"{row.attribute}.", f"{row.caption}."), row.chosen, convention="shipped") for row in rows]
         assert tuple(rebuilt) == rows

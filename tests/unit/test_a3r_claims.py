@@ -21,9 +21,7 @@ def test_the_fourteen_statements_are_all_there():
 def test_without_any_score_nothing_published_as_a_score_is_green():
     verdicts = ladder.judge_all(BOOK, [], profile="full")
     words = {verdict.claim.id: verdict.word for verdict in verdicts}
-    assert {claim.id for claim in BOOK.claims if words[claim.id] in ladder.GREEN} == {
-        claim.id for claim in BOOK.claims if claim.derive
-    }
+    assert {claim.id for claim in BOOK.claims if words[claim.id] in ladder.GREEN} == {claim.id for claim in BOOK.claims if claim.derive}
     assert words["board_score"] == words["rank"] == words["paper_improvement"] == words["later_change"] == "SOURCE NOT CONFIRMED"
     assert words["winner"] == words["val_loss"] == "NOT TESTABLE HERE"
     assert words["one_click"] == words["brand_is_left_alone"] == "NOT REPRODUCED"

@@ -202,9 +202,7 @@ def test_merged_tables_keep_vehicles_first_repetitions_and_the_texts_na_and_none
     vehicles = build_table([Row("a.jpg", "NA"), Row("a.jpg", "NA"), Row("b.jpg", "None")])
     pedestrians = build_table(label_rows([Label("000001.jpg", VALUES, "A man.")], "people"))
     write_table(tmp_path / "train.csv", merge_tables(vehicles, pedestrians))
-    assert (tmp_path / "train.csv").read_text() == (
-        "filepath\ttitle\na.jpg\tNA\na.jpg\tNA\nb.jpg\tNone\npeople/000001.jpg\tA man.\n"
-    )
+    assert (tmp_path / "train.csv").read_text() == ("filepath\ttitle\na.jpg\tNA\na.jpg\tNA\nb.jpg\tNone\npeople/000001.jpg\tA man.\n")
     assert read_table(tmp_path / "train.csv").rows == vehicles.rows + pedestrians.rows
 
 
@@ -213,9 +211,7 @@ def test_tables_with_other_columns_are_not_merged():
     for name, tables in (("vehicle", (wider, build_table([]))), ("pedestrian", (build_table([]), wider))):
         with pytest.raises(DataError) as caught:
             merge_tables(*tables)
-        assert str(caught.value) == (
-            f"{name} table has the columns filepath, title, source; to be merged it must have: filepath, title"
-        )
+        assert str(caught.value) == (f"{name} table has the columns filepath, title, source; to be merged it must have: filepath, title")
 
 
 @given(st.lists(st.builds(Row, CELL, CELL), max_size=8))

@@ -58,9 +58,7 @@ def test_no_padding_returns_the_picture_itself():
 def test_evaluation_keeps_the_whole_of_a_wide_picture_only_with_padding():
     wide = Image.new("RGB", (60, 20), (255, 0, 0))
     wide.paste((0, 255, 0), (20, 0, 40, 20))  # green middle third, red ends
-    shown = {
-        padding: pictures.build_transform(12, train=False, padding=padding)(wide) for padding in ("none", "as_published", "exact")
-    }
+    shown = {padding: pictures.build_transform(12, train=False, padding=padding)(wide) for padding in ("none", "as_published", "exact")}
     assert all(tensor.shape == (3, 12, 12) and tensor.dtype == torch.float32 for tensor in shown.values())
     red = (1 - pictures.MEAN[0]) / pictures.STD[0]
     black = -pictures.MEAN[0] / pictures.STD[0]

@@ -166,9 +166,7 @@ def test_a_valid_submission_has_no_problems():
         ({"results": [7, *VALID["results"][1:]]}, Problem(0, "int", "entry 0: found 'int'; expected the keys text, image_names")),
         (
             changed(1, score=0.5),
-            Problem(
-                1, "text, image_names, score", "entry 1: found 'text, image_names, score'; expected the keys text, image_names"
-            ),
+            Problem(1, "text, image_names, score", "entry 1: found 'text, image_names, score'; expected the keys text, image_names"),
         ),
         (changed(2, text=None), Problem(2, "None", "entry 2: text is None; expected the query sentence")),
         (changed(2, image_names="a.jpg"), Problem(2, "a.jpg", "entry 2: image_names is 'a.jpg'; expected a list of file names")),
@@ -199,7 +197,9 @@ def test_all_faults_are_listed_not_only_the_first():
 def test_a_broken_or_foreign_result_file_is_one_line(tmp_path):
     path = tmp_path / "result.json"
     path.write_text(results_text([Result("A Bus.", ("a.jpg",))])[:40])
-    with pytest.raises(DataError, match=r"result\.json:4: not valid JSON at column \d+ \(.*\); is the file cut off\? bring or make it again$"):
+    with pytest.raises(
+        DataError, match=r"result\.json:4: not valid JSON at column \d+ \(.*\); is the file cut off\? bring or make it again$"
+    ):
         read_results(path)
     path.write_text(json.dumps({"results": [{"text": "x"}]}))
     with pytest.raises(DataError) as caught:

@@ -37,8 +37,7 @@ def test_both_scores_are_the_formulas_of_the_specification(count, k, seed):
     neighbours = reranking.find_neighbours(similarity, by_query, k)
     quantified = reranking.quantified_score(by_query, neighbours, quirk="corrected")
     embedded = {
-        quirk: reranking.embedded_score(query, features, by_query, neighbours, quirk=quirk)
-        for quirk in ("as_published", "corrected")
+        quirk: reranking.embedded_score(query, features, by_query, neighbours, quirk=quirk) for quirk in ("as_published", "corrected")
     }
     for i in range(count):
         common, reciprocal = (min(value, 2 * k - 1) for value in slow_counts(neighbours.near, neighbours.near_query, i, own=2))
@@ -131,7 +130,9 @@ def test_messages_of_the_reranking():
     }
     for message, change in calls.items():
         with pytest.raises(ConfigError) as error:
-            reranking.rerank(text, pictures, mirrored, reranking.Recipe(**({"m": 2, "k": 2, "score": "embedded", "quirk": "corrected"} | change)))
+            reranking.rerank(
+                text, pictures, mirrored, reranking.Recipe(**({"m": 2, "k": 2, "score": "embedded", "quirk": "corrected"} | change))
+            )
         assert str(error.value) == message
     with pytest.raises(DataError) as error:
         reranking.rerank(text, pictures[:0], mirrored[:0], reranking.Recipe(m=2, k=2, score="embedded", quirk="corrected"))

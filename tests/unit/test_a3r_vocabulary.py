@@ -153,9 +153,7 @@ def test_query_files_are_read_and_written_without_a_final_line_end(tmp_path):
 def test_blank_queries_and_empty_query_files_are_refused(tmp_path):
     path = tmp_path / "test_text.txt"
     path.write_text("A Bus.\n\nA man.\n")
-    assert message_of(read_queries, path) == (
-        "test_text.txt:2: blank line between queries; every line is one query, remove it or fill it"
-    )
+    assert message_of(read_queries, path) == ("test_text.txt:2: blank line between queries; every line is one query, remove it or fill it")
     path.write_text("\n")
     assert message_of(read_queries, path) == "test_text.txt: no query in this file; expected one sentence per line"
 

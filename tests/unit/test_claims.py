@@ -52,9 +52,7 @@ def test_a_score_within_counting_noise_says_the_test_and_its_n():
 
 def test_noise_comes_from_seeds_before_items_before_counting():
     items = tuple([1.0] * 40 + [0.0] * 60)
-    assert (
-        "t prediction interval from n = 3 seeds" in judge(claim(), [score(0.4, seeds=(0.38, 0.4, 0.42))], profile="full").reason
-    )
+    assert "t prediction interval from n = 3 seeds" in judge(claim(), [score(0.4, seeds=(0.38, 0.4, 0.42))], profile="full").reason
     assert "bootstrap 95 % interval over n = 100 items" in judge(claim(), [score(0.4, items=items)], profile="full").reason
 
 
@@ -123,8 +121,7 @@ def test_the_tiny_reason_says_where_the_score_lies_in_its_reference_band():
     for value, place in ((0.5, "below"), (0.72, "inside"), (0.9, "above")):
         reason = judge(claim(), [score(value)], profile="tiny", references=references).reason
         assert reason == (
-            f"tiny profile: R@10 {value} tests the machinery, not the claim; "
-            f"{place} its reference band 0.6831 to 0.7569 (5 seeds)"
+            f"tiny profile: R@10 {value} tests the machinery, not the claim; {place} its reference band 0.6831 to 0.7569 (5 seeds)"
         )
 
 

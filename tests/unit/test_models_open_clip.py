@@ -136,7 +136,10 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, monkeypatch: 
     for name in ("new.pt", "old.pt"):
         with pytest.raises(WeightsError) as error:
             load_open_clip(Path(name), model=SMALL)
-        assert str(error.value) == f"{name}: holds more than tensors and plain values, which may be code; nothing of it was run; ask for a file of tensors only"
+        assert (
+            str(error.value)
+            == f"{name}: holds more than tensors and plain values, which may be code; nothing of it was run; ask for a file of tensors only"
+        )
     assert not Path("exploded").exists()
 
 

@@ -81,9 +81,7 @@ def read_augmented(path: Path) -> AugmentedFile:
     without line end: it may be cut inside a word, and only `AugmentedAppender` can complete it.
     """
     if not read_text(path).endswith("\n"):
-        raise DataError(
-            f"{path}: the last line has no line end, so it may be half-written; run the augmentation again, it will resume"
-        )
+        raise DataError(f"{path}: the last line has no line end, so it may be half-written; run the augmentation again, it will resume")
     rows: dict[str, AugmentedRow] = {}
     blank_lines = 0
     for number, line in numbered_lines(path):
@@ -196,14 +194,10 @@ def _parse_row(path: Path, number: int, line: str) -> AugmentedRow:
         )
     for title, field in zip(FIELDS, fields, strict=True):
         if not field.strip():
-            raise DataError(
-                f"{path}:{number}: empty {title} in {shown(line)}; expected 4 filled fields: name$attribute$caption$choice"
-            )
+            raise DataError(f"{path}:{number}: empty {title} in {shown(line)}; expected 4 filled fields: name$attribute$caption$choice")
         control = CONTROL.search(field)
         if control:
-            raise DataError(
-                f"{path}:{number}: control character {control.group()!r} in the {title} {shown(field)}; replace it by a blank"
-            )
+            raise DataError(f"{path}:{number}: control character {control.group()!r} in the {title} {shown(field)}; replace it by a blank")
     return AugmentedRow(*fields)
 
 

@@ -142,10 +142,7 @@ def build_candidates(caption: str, vocabulary: Vocabulary, *, convention: Conven
     if convention == "readme" and not brands:
         brands = ("",)
     prefix = caption_prefix(caption, convention=convention)
-    return [
-        prefix + " ".join(word for word in words if word)
-        for words in itertools.product(attributes.colors, brands, attributes.types)
-    ]
+    return [prefix + " ".join(word for word in words if word) for words in itertools.product(attributes.colors, brands, attributes.types)]
 
 
 def build_choices(caption: str, vocabulary: Vocabulary, *, convention: Convention) -> list[str]:
@@ -165,9 +162,7 @@ def choose(image_feature: np.ndarray, text_features: np.ndarray) -> tuple[int, n
     is ever rejected. Raises DataError for no candidates, features of different widths, and zero or non-finite features.
     """
     if text_features.ndim != 2 or image_feature.shape != text_features.shape[1:] or not len(text_features):
-        raise DataError(
-            f"features of shapes {image_feature.shape} and {text_features.shape}; expected (D,) and (N, D) with N > 0"
-        )
+        raise DataError(f"features of shapes {image_feature.shape} and {text_features.shape}; expected (D,) and (N, D) with N > 0")
     cosines = (_unit_rows(text_features) * _unit_rows(image_feature[None])).sum(axis=1)  # (N,)
     # NOTE no matrix product: BLAS may round equal rows differently, and equal candidates must tie.
     weights = np.exp(cosines - cosines.max())
@@ -181,9 +176,7 @@ def _unit_rows(features: np.ndarray) -> np.ndarray:
     lengths = np.sqrt((rows * rows).sum(axis=1, keepdims=True))
     bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
     if len(bad):
-        raise DataError(
-            f"feature {bad[0]} has the length {float(lengths[bad[0], 0])}; expected a finite one above 0, check the model"
-        )
+        raise DataError(f"feature {bad[0]} has the length {float(lengths[bad[0], 0])}; expected a finite one above 0, check the model")
     return rows / lengths
 
 

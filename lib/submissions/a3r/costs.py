@@ -26,9 +26,7 @@ def estimate(settings: Settings, gpus: int) -> list[dict]:
     vehicles = train.vehicles + val.vehicles
     pairs = train.vehicles + train.pedestrians
     steps = pairs // settings.finetune.batch_size * settings.finetune.use_epoch
-    checkpoints = (
-        settings.finetune.use_epoch // settings.finetune.save_frequency + 1
-    )  # and the one that a killed run resumes from
+    checkpoints = settings.finetune.use_epoch // settings.finetune.save_frequency + 1  # and the one that a killed run resumes from
     forward = SAMPLES_PER_SECOND * FORWARD_SPEEDUP
     training_hours = steps * settings.finetune.batch_size / SAMPLES_PER_SECOND / 3600 / settings.finetune.processes
     looks = 1 if settings.infer.rerank == "none" else 2  # re-ranking encodes the mirrored pictures as well

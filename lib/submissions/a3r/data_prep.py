@@ -111,13 +111,9 @@ def write_samples(samples: Samples, cfg: StageSettings, run: Run) -> list[str]:
     vocabulary.write_vocabulary(run.out / "car_attribute.json", samples.vocabulary)
     vocabulary.write_queries(run.out / "test_car_text.txt", samples.vehicle_queries)
     vocabulary.write_queries(run.out / "test_person_text.txt", samples.pedestrian_queries)
-    routed = [("vehicle", query) for query in samples.vehicle_queries] + [
-        ("pedestrian", query) for query in samples.pedestrian_queries
-    ]
+    routed = [("vehicle", query) for query in samples.vehicle_queries] + [("pedestrian", query) for query in samples.pedestrian_queries]
     routed.sort(key=lambda pair: pair[1].index)
-    files.write_jsonl(
-        run.out / "queries.jsonl", ({"index": query.index, "kind": kind, "text": query.text} for kind, query in routed)
-    )
+    files.write_jsonl(run.out / "queries.jsonl", ({"index": query.index, "kind": kind, "text": query.text} for kind, query in routed))
     files.write_json(run.out / "gallery.json", samples.gallery)
     files.write_json(run.out / REPORT, samples.report)
     return [path.name for path in store.result_files(run.out)]

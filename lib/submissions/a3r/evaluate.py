@@ -183,8 +183,7 @@ def validate_submission(path: Path, data_prep: Path, top_k: int) -> list[Problem
 def rescore(folder: Path, cfg: StageSettings) -> list[dict]:
     """The scores computed again from the predictions and references in a run folder: what `verify` compares with metrics.json."""
     predictions = {
-        model: [one for name in BENCHMARKS for one in infer.read_predictions(folder / f"05-infer/{name}-{model}.jsonl")]
-        for model in MODELS
+        model: [one for name in BENCHMARKS for one in infer.read_predictions(folder / f"05-infer/{name}-{model}.jsonl")] for model in MODELS
     }
     references = records.read_rows(folder / "06-evaluate" / REFERENCES, Reference)
     return score(predictions, references, cfg) + rank_rows(files.read_json(folder / "05-infer" / infer.RANKS))
@@ -242,9 +241,7 @@ def _reranked(found: Mapping[tuple[str, int], Prediction], run: Run) -> list[tup
     return [("The query whose first pictures re-ranking changed most:", plots.ranking_before_after(prediction.text, before, after))]
 
 
-def _map_rows(
-    benchmark: str, model: str, found: Iterable[Prediction], wanted: Sequence[Reference], cfg: StageSettings
-) -> list[dict]:
+def _map_rows(benchmark: str, model: str, found: Iterable[Prediction], wanted: Sequence[Reference], cfg: StageSettings) -> list[dict]:
     """mAP@k rows of one benchmark and model: all queries, each class, each kind of attribute."""
     by_index = {one.index: one for one in found if one.benchmark == benchmark}
     absent = [one.index for one in wanted if one.index not in by_index]

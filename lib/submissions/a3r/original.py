@@ -81,9 +81,7 @@ def write_published_runs(folder: Path, path: Path = PUBLISHED_RUNS) -> None:
     # json.dumps would put all on one line or every number on its own: neither can be read as a diff.
     best = {name: value for name, value in found["best"].items() if name not in ("train", "validations")}
     parts = [f'{{\n"about": {json.dumps(found["about"])},\n"runs": {_lines(found["runs"])},\n"best": {json.dumps(best)[:-1]},']
-    columns = ",\n".join(
-        f'"{name}": {json.dumps(values, separators=(",", ":"))}' for name, values in found["best"]["train"].items()
-    )
+    columns = ",\n".join(f'"{name}": {json.dumps(values, separators=(",", ":"))}' for name, values in found["best"]["train"].items())
     parts.append(f'"train": {{\n{columns}\n}},\n"validations": {_lines(found["best"]["validations"])}\n}}\n}}\n')
     files.write_text(path, "\n".join(parts))
 

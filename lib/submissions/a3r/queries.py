@@ -105,9 +105,7 @@ def merge_ordered(parts: Iterable[tuple[Sequence[Query], Sequence[Result]]]) -> 
             raise DataError(f"{len(results)} results for {len(queries)} queries; each query needs one, infer this part again")
         for query, entry in zip(queries, results, strict=True):
             if entry.text != query.text:
-                raise DataError(
-                    f"result {shown(entry.text)} stands for query {query.index} {shown(query.text)}; infer this part again"
-                )
+                raise DataError(f"result {shown(entry.text)} stands for query {query.index} {shown(query.text)}; infer this part again")
             if query.index in placed:
                 raise DataError(f"query {query.index} {shown(query.text)} is in two parts; route the queries again")
             placed[query.index] = entry
@@ -150,9 +148,7 @@ def find_format_problems(document: object) -> list[Problem]:
             continue
         names = entry["image_names"]
         if not isinstance(entry["text"], str):
-            problems.append(
-                Problem(index, repr(entry["text"]), f"entry {index}: text is {entry['text']!r}; expected the query sentence")
-            )
+            problems.append(Problem(index, repr(entry["text"]), f"entry {index}: text is {entry['text']!r}; expected the query sentence"))
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             message = f"entry {index}: image_names is {shown(str(names))}; expected a list of file names"
             problems.append(Problem(index, str(names), message))
@@ -163,9 +159,7 @@ def _text_problems(index: int, text: str, line: str) -> list[Problem]:
     """The problem of an entry whose text is not its line of the query file."""
     if text == line:
         return []
-    message = (
-        f"entry {index}: text {shown(text)} is not line {index + 1} of the query file, {shown(line)}; keep order and wording"
-    )
+    message = f"entry {index}: text {shown(text)} is not line {index + 1} of the query file, {shown(line)}; keep order and wording"
     return [Problem(index, text, message)]
 
 

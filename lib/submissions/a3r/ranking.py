@@ -58,9 +58,7 @@ def split_range(count: int, parts: int) -> list[range]:
     return [range(start, stop) for start, stop in pairwise(edges)]
 
 
-def rank_shard(
-    text_features: Tensor, image_features: Tensor, k: int, *, queries: range, gallery: range, memory_bytes: int
-) -> Shard:
+def rank_shard(text_features: Tensor, image_features: Tensor, k: int, *, queries: range, gallery: range, memory_bytes: int) -> Shard:
     """Rank the named queries against the named part of the gallery; a part smaller than k gives all of its pictures."""
     texts, images = text_features[queries.start : queries.stop], image_features[gallery.start : gallery.stop]
     _check_features(texts, images)
@@ -101,9 +99,7 @@ def _check_features(texts: Tensor, images: Tensor) -> None:
         lowest, highest = features.aminmax(dim=1)
         bad = ~(lowest.isfinite() & highest.isfinite())  # a NaN is the lowest and the highest of its row
         if bad.any():
-            raise DataError(
-                f"{name} feature {int(bad.nonzero()[0])} holds a value that is not finite; encode it again, in float32"
-            )
+            raise DataError(f"{name} feature {int(bad.nonzero()[0])} holds a value that is not finite; encode it again, in float32")
 
 
 def _check_k(k: int, gallery: int) -> None:
@@ -124,9 +120,7 @@ def _check_cover(shards: Sequence[Shard], k: int, queries: int, gallery: int) ->
     for shard in shards:
         expected = (len(shard.queries), min(k, len(shard.gallery)))
         if tuple(shard.indices.shape) != expected or tuple(shard.scores.shape) != expected:
-            raise DataError(
-                f"{_name(shard)} has shape {tuple(shard.indices.shape)}, expected {expected}; rank it again with k = {k}"
-            )
+            raise DataError(f"{_name(shard)} has shape {tuple(shard.indices.shape)}, expected {expected}; rank it again with k = {k}")
         if shard.indices.numel() and not (
             shard.gallery.start <= int(shard.indices.min()) and int(shard.indices.max()) < shard.gallery.stop
         ):
@@ -182,9 +176,7 @@ def _block(queries: int, gallery: int, count: int, memory_bytes: int) -> tuple[i
     return max(1, min(queries, cells // columns)), columns
 
 
-def _decide(
-    texts: Tensor, images: Tensor, proposal: tuple[Tensor, Tensor], size: int, memory_bytes: int
-) -> tuple[Tensor, Tensor]:
+def _decide(texts: Tensor, images: Tensor, proposal: tuple[Tensor, Tensor], size: int, memory_bytes: int) -> tuple[Tensor, Tensor]:
     """Order the candidates (Q, C), whose float32 scores descend, by exact cosine, then position, and keep `size` of them."""
     candidates, proposed = proposal
     # A candidate further below than the errors of two scores cannot pass the `size` candidates above it.

@@ -69,9 +69,7 @@ def greedy_soup(states: Sequence[State], metric: Metric, *, quirk: Quirk) -> Gre
     members, best = [order[0]], alone[order[0]]
     steps = [Step(order[0], best, True)]
     for number in order[1:]:
-        value = _finite(
-            metric(uniform_soup([states[member] for member in [*members, number]])), f"the soup with checkpoint {number + 1}"
-        )
+        value = _finite(metric(uniform_soup([states[member] for member in [*members, number]])), f"the soup with checkpoint {number + 1}")
         steps.append(Step(number, value, value > best))
         if value > best:
             members, best = [*members, number], value
@@ -85,9 +83,7 @@ def check_same_shape(states: Sequence[State]) -> None:
         odd = sorted(set(first) ^ set(state))
         if odd:
             raise WeightsError(f"checkpoint {number} and checkpoint 1 differ in {_listed(odd)}; a soup needs one architecture")
-        odd = [
-            f"{key} {_form(state[key])} against {_form(first[key])}" for key in first if _form(state[key]) != _form(first[key])
-        ]
+        odd = [f"{key} {_form(state[key])} against {_form(first[key])}" for key in first if _form(state[key]) != _form(first[key])]
         if odd:
             raise WeightsError(f"checkpoint {number} and checkpoint 1 differ in {_listed(odd)}; a soup needs one architecture")
 

@@ -57,9 +57,7 @@ def read_split(path: Path) -> list[Label]:
     labels = []
     for number, cells in _read_cells(path, "\t"):
         if len(cells) != 3:
-            raise DataError(
-                f"{path}:{number}: {len(cells)} cell(s) in {shown(cells[0])} ...; expected 3: name, attribute, caption"
-            )
+            raise DataError(f"{path}:{number}: {len(cells)} cell(s) in {shown(cells[0])} ...; expected 3: name, attribute, caption")
         labels.append(Label(*cells))
     return labels
 
@@ -77,9 +75,7 @@ def read_vehicle_rows(path: Path, folder: str, *, separator: str = SEPARATOR) ->
             continue
         fields = line.split(separator)
         if len(fields) == 1 or not fields[0].strip() or not fields[-1].strip():
-            raise DataError(
-                f"{path}:{number}: no name or no caption in {shown(line)}; expected name{separator}...{separator}caption"
-            )
+            raise DataError(f"{path}:{number}: no name or no caption in {shown(line)}; expected name{separator}...{separator}caption")
         rows.append(Row(posixpath.join(folder, fields[0]), fields[-1]))
     return rows, blank_lines
 
@@ -98,9 +94,7 @@ def merge_tables(vehicles: Table, pedestrians: Table) -> Table:
     """One table, vehicles first, nothing shuffled or dropped. Raises DataError unless both have exactly filepath and title."""
     for name, table in (("vehicle", vehicles), ("pedestrian", pedestrians)):
         if table.columns != COLUMNS:
-            raise DataError(
-                f"{name} table has the columns {', '.join(table.columns)}; to be merged it must have: {', '.join(COLUMNS)}"
-            )
+            raise DataError(f"{name} table has the columns {', '.join(table.columns)}; to be merged it must have: {', '.join(COLUMNS)}")
     return build_table(vehicles.rows + pedestrians.rows)
 
 
@@ -130,9 +124,7 @@ def _read_row(path: Path, number: int, cells: list[str], columns: list[str], pos
     """The pair in one line of a training table; raises DataError if cells are missing, too many or empty."""
     if len(cells) != len(columns):
         # NOTE pandas takes surplus cells for an index: an unquoted comma silently shifts the caption (specs/a3r.md 10, point 8).
-        raise DataError(
-            f"{path}:{number}: {len(cells)} cell(s) where the header has {len(columns)}; quote a cell that holds the separator"
-        )
+        raise DataError(f"{path}:{number}: {len(cells)} cell(s) where the header has {len(columns)}; quote a cell that holds the separator")
     for column, position in zip(COLUMNS, positions, strict=True):
         if not cells[position].strip():
             raise DataError(f"{path}:{number}: empty {column}; every row needs a picture and a caption")
@@ -148,11 +140,7 @@ def count_rows(table: Table) -> Counts:
 def compare_counts(counts: Counts, expected: Counts) -> list[str]:
     """One sentence per count that differs from the expected one; empty if all agree."""
     pairs = {part: (getattr(counts, part), getattr(expected, part)) for part in ("vehicles", "pedestrians", "total")}
-    return [
-        f"{part}: {found:,} rows, expected {right:,} ({found - right:+,})"
-        for part, (found, right) in pairs.items()
-        if found != right
-    ]
+    return [f"{part}: {found:,} rows, expected {right:,} ({found - right:+,})" for part, (found, right) in pairs.items() if found != right]
 
 
 def _tsv(rows: Iterable[Sequence[str]]) -> str:
