@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lib import conversation, datasets
+from lib import conversation, reading
 from lib.conversation import IGNORED, Template, Turn
 from lib.errors import DataError
 from lib.llava import Llava
@@ -40,27 +40,24 @@ def choose(bundle: Llava, questions: Sequence[Choice], template: Template) -> li
     if bare:
         raise DataError(f"no answer to choose from for {bare[0][:60]!r}; give the answers of every question, or of none")
     known = [_encode(bundle, one, template) for one in questions]
-    losses = _mean_losses(bundle, known, torch.cat([one.views for one in questions]))
+    losses = _mean_losses(bundle, known, [one.views for one in questions])
     found = losses.split([len(one.answers) for one in questions])
     return [one.answers[int(own.argmin())] for one, own in zip(questions, found, strict=True)]
 
 
 @torch.inference_mode()
-def _mean_losses(bundle: Llava, known: Sequence[_Known], pixels: Tensor) -> Tensor:
+def _mean_losses(bundle: Llava, known: Sequence[_Known], views: Sequence[Tensor]) -> Tensor:
     """The mean loss (nats) per token of each answer, (R,). A question is read once, whatever the number of its answers."""
     model, device = bundle.model, bundle.model.device
-    given = {
-        name: value.to(device) for name, value in datasets.pad_left([one.prompt for one in known], bundle.tokenizer.pad_token_id).items()
-    }
-    seen = {"pixel_values": pixels.to(device, model.dtype)} if len(pixels) else {}
-    starts = (given["attention_mask"].cumsum(dim=1) - 1).clamp_min(0)  # what pads on the left takes no place
-    read = model.model(**given, **seen, position_ids=starts, use_cache=True)
+    prompts = reading.prepare(bundle, [one.prompt for one in known], views)
+    before = prompts.attention_mask
+    read = model.model(prompts.input_ids, attention_mask=before, position_ids=prompts.places, **prompts.seen, use_cache=True)
     owner = torch.tensor([place for place, one in enumerate(known) for _ in one.answers], device=device)  # (R,)
     answers, labels = _pad_right([answer for one in known for answer in one.answers], bundle.tokenizer.pad_token_id)
     answers, labels = answers.to(device), labels.to(device)
     read.past_key_values.batch_select_indices(owner)
-    mask = torch.cat([given["attention_mask"][owner], torch.ones_like(answers[:, :-1])], dim=1)
-    places = given["attention_mask"].sum(dim=1)[owner, None] + torch.arange(answers.shape[1] - 1, device=device)
+    mask = torch.cat([before[owner], torch.ones_like(answers[:, :-1])], dim=1)
+    places = before.sum(dim=1)[owner, None] + torch.arange(answers.shape[1] - 1, device=device)
     states = read.last_hidden_state[owner, -1:]  # (R, 1, width)
     if answers.shape[1] > 1:
         further = model.model(

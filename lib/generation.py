@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from lib import conversation, datasets, files, launch, llava, records
+from lib import conversation, datasets, files, launch, llava, reading, records
 from lib.choosing import Choice, choose
 from lib.config import Quirk, Section
 from lib.conversation import Sample
@@ -156,7 +156,7 @@ def answer_part(load: Callable[[], Llava], plan: Plan, part: int, *, label: str)
     path.touch()
     files.cut_last_line(path)
     done = {row.id for row in records.read_rows(path, Answered) if not row.failure}
-    waiting = [one for one in share if one.id not in done]
+    waiting = sorted((one for one in share if one.id not in done), key=lambda one: one.pictures)  # what lib.reading reads once
     if not waiting:
         return
     bundle = load()
@@ -234,7 +234,7 @@ def _ask(bundle: Llava, batch: Sequence[Conversation], media_root: Path, how: Ho
         ]
         prompts = [datasets.encode_prompt(bundle, own, template, views=len(views[at])) for own, at in zip(turns, asked, strict=True)]
         names = [f"{batch[place].id} {turn}" for place in asked]
-        texts = _generate(bundle, prompts, torch.cat([views[place] for place in asked]), names, how)
+        texts = _generate(bundle, prompts, [views[place] for place in asked], names, how)
         for place, text in zip(asked, texts, strict=True):
             said[place].append(text)
     return [Answered(one.id, tuple(answers)) for one, answers in zip(batch, said, strict=True)]
@@ -249,26 +249,24 @@ def _views(bundle: Llava, batch: Sequence[Conversation], media_root: Path, resiz
     return [found[one.pictures] for one in batch]
 
 
-def _generate(bundle: Llava, prompts: list[list[int]], pixels: Tensor, names: Sequence[str], how: How) -> list[str]:
+def _generate(bundle: Llava, prompts: list[list[int]], views: Sequence[Tensor], names: Sequence[str], how: How) -> list[str]:
     """The answers as raw text, up to and with the end marker."""
-    tokenizer, device = bundle.tokenizer, bundle.model.device
-    batch = datasets.pad_left(prompts, tokenizer.pad_token_id)
-    ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
-    seen = {"pixel_values": pixels.to(device, bundle.model.dtype)} if len(pixels) else {}
+    tokenizer, prepared = bundle.tokenizer, reading.prepare(bundle, prompts, views)
+    start = prepared.input_ids.shape[1]
     # NOTE: not in torch.inference_mode: weights that ZeRO-3 gathers there could not be trained afterwards.
     found = bundle.model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        **seen,
+        input_ids=prepared.input_ids,
+        attention_mask=prepared.attention_mask,
+        **prepared.seen,
         max_new_tokens=how.max_new_tokens,
         do_sample=False,  # the draw is made by DrawByPlace, so that it does not depend on the batch
-        logits_processor=_drawing(bundle, names, ids.shape[1], how),
+        logits_processor=_drawing(bundle, names, start, how),
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=bundle.end_id,
         use_cache=True,  # which a model that trains with gradient checkpointing has turned off
     )
     texts = []
-    for row in found[:, ids.shape[1] :].tolist():
+    for row in found[:, start:].tolist():
         end = row.index(bundle.end_id) + 1 if bundle.end_id in row else len(row)
         texts.append(tokenizer.decode(row[:end], skip_special_tokens=False).strip())
     return texts

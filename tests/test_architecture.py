@@ -27,7 +27,7 @@ LEVELS = {
     "adapters": 3, "assembly": 3, "original_adapters": 3, "base_texts": 3, "snapshot_texts": 3, "word_tokenizer": 3, "blocks": 3, "checkpoints": 3, "datasets": 3, "llava": 3, "training_plan": 3, "llava_settings": 3,
     "models": 3, "plots": 3, "plots_llava": 3, "show": 3, "report": 3, "tiny_base": 3,
     "launch": 4, "base_open_clip": 4, "base_llava": 4, "block_expansion": 4, "quick_review": 4,
-    "training": 4, "recorder": 4, "generation": 4, "choosing": 4, "tuning": 4, "answering": 4,
+    "training": 4, "recorder": 4, "generation": 4, "choosing": 4, "reading": 4, "tuning": 4, "answering": 4,
     "submissions": 5,
     "inputs": 6, "chain": 6, "kernels": 6, "stages": 6, "review": 6,
     "runner": 7, "plan": 7, "console": 7, "reproduce": 7,

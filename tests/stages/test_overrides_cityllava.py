@@ -437,12 +437,12 @@ def listen(run: SmallRun, changes: Mapping[str, str], finetuned: Path | None = N
     """What the model gets to read of it, and answers with "I saw <place of the question>."."""
     heard = []
 
-    def answer(bundle: object, prompts: list[list[int]], pixels: torch.Tensor, names: list[str], how: generation.How) -> list[str]:
+    def answer(bundle: object, prompts: list[list[int]], views: list[torch.Tensor], names: list[str], how: generation.How) -> list[str]:
         token = bundle.tokenizer.image_token_id
         for name, ids in zip(names, prompts, strict=True):
             text = bundle.tokenizer.decode([one for one in ids if one != token], skip_special_tokens=False)
             heard.append(Heard(name, text, ids.count(token)))
-        assert len(pixels) * PLACES == sum(ids.count(token) for ids in prompts)
+        assert sum(map(len, views)) * PLACES == sum(ids.count(token) for ids in prompts)
         return [f"I saw {name}.<|im_end|>" for name in names]
 
     with pytest.MonkeyPatch.context() as patched:

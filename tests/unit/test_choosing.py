@@ -48,7 +48,7 @@ def test_the_answer_with_the_lowest_mean_loss_is_chosen(bundle: Llava, pictured:
 def test_losses_are_the_same_in_a_batch_of_questions_of_different_lengths(bundle: Llava):
     asked = [Choice(f"What is {'the kind of ' * times}rain?", WORDS, BARE) for times in range(5)]
     known = [choosing._encode(bundle, one, VICUNA_V1) for one in asked]
-    together = choosing._mean_losses(bundle, known, torch.cat([one.views for one in asked]))
+    together = choosing._mean_losses(bundle, known, [one.views for one in asked])
     expected = [mean_loss(bundle, one.question, answer, one.views) for one in asked for answer in one.answers]
     assert together.tolist() == pytest.approx(expected, abs=1e-5)
 
