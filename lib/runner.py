@@ -52,12 +52,13 @@ KernelOf = Callable[[], contextlib.AbstractContextManager["AsyncKernelManager"]]
 def run(
     resolved: Resolved, *, stages: tuple[str, ...] = paths.STAGES, new: bool = False, tag: str = "", listener: Listener = print
 ) -> Path:
-    """Bring the stages up to date and return the run folder.
+    """Bring the stages up to date and return the run folder; a stage whose result a given file replaces is left out, unless it is all.
 
     Continues the newest run with these settings (and that tag, if one is given), unless `new` or its results come from other code
     or data; then a new folder is made.
     Raises StageFailed at the first stage that fails; nothing after it is run.
     """
+    stages = tuple(stage for stage in stages if stage not in resolved.settings.replaced()) or stages
     chain.require(chain.links(resolved, until=stages[0]), stages[0])  # before a folder is made for nothing
     folder = None if new else chain.continuable(resolved, tag=tag)
     folder = folder or runs.create(resolved, tag=tag)

@@ -299,6 +299,8 @@ def test_a_released_checkpoint_stands_for_the_training_and_its_place_does_not_ma
     changes = {"infer.checkpoint": str(released)}
     folder = small.play("infer", changes)
     assert predictions(folder) == predictions(small_run.stage("infer"))
+    ran = small.kit(small_run.home, "run", "a3r", *small.sets({**changes, "finetune.lr": "4e-4"}))  # no training with it
+    assert ran.returncode == 0 and "infer" in ran.stdout and "finetune" not in ran.stdout.partition("\n")[2].partition("claim")[0]
     (tmp_path / "elsewhere").mkdir()
     elsewhere = released.rename(tmp_path / "elsewhere" / released.name)
     assert small.play("infer", {"infer.checkpoint": str(elsewhere)}) == folder
