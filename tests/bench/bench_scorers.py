@@ -15,26 +15,9 @@ from lib.submissions.dataengine.scoring import Answers
 PREDICTIONS = 100_000
 LIMIT_SECONDS = 10.0
 WORDS = [
-    "red",
-    "blue",
-    "green",
-    "yellow",
-    "white",
-    "black",
-    "man",
-    "woman",
-    "child",
-    "car",
-    "truck",
-    "bus",
-    "street",
-    "table",
-    "left",
-    "right",
-    "two",
-    "three",
-    "nothing",
-]
+    "red", "blue", "green", "yellow", "white", "black", "man", "woman", "child", "car", "truck", "bus", "street", "table", "left", "right",
+    "two", "three", "nothing",
+]  # fmt: skip
 LETTERS = "ABCD"
 
 
@@ -81,6 +64,7 @@ def cases(rng: random.Random) -> dict[str, tuple[object, list[dict]]]:
          "direct_answers": WORDS[:10], "difficult_direct_answer": False}
         for number in range(PREDICTIONS)
     ]  # fmt: skip
+    official = {"annotations": {"annotations": [{"question_id": n, "answers": own} for n, own in enumerate(people)]}}
     return {
         "seed": (seed, lines(letters)),
         "mmbench": (mmbench, [line | {"question_id": row["index"]} for line, row in zip(lines(letters), mmbench, strict=True)]),
@@ -89,7 +73,13 @@ def cases(rng: random.Random) -> dict[str, tuple[object, list[dict]]]:
             for number, text in enumerate(yes_no)
         ]),
         "gqa": (gqa, [line | {"question_id": str(line["question_id"])} for line in lines(words)]),
-        "vqav2_val": ({"annotations": {"annotations": [{"question_id": n, "answers": own} for n, own in enumerate(people)]}}, lines(words)),
+        "vqav2_val": (official, lines(words)),
+        "okvqa": (official, lines(words)),
+        "vizwiz_val": (
+            [{"image": str(number), "answers": own} for number, own in enumerate(people)],
+            [line | {"question_id": str(line["question_id"])} for line in lines(words)],
+        ),
+        "vsr": ([{"label": number % 2} for number in range(PREDICTIONS)], lines(words)),
         "scienceqa": ({"problems": problems, "splits": {"test": list(problems)}}, [
             {"question_id": str(number), "prompt": "<image>\nWhat?", "text": text} for number, text in enumerate(letters)
         ]),
