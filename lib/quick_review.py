@@ -15,7 +15,7 @@ from lib.report import ReportContent, ReportPicture, StageLine
 from lib.runs import Run
 
 READS = ("finetune", "infer", "evaluate")
-SETTINGS = ("augmentation", "rounds", "infer", "evaluate")
+SETTINGS = ("data_prep", "augmentation", "rounds", "infer", "evaluate")
 
 REPORT = "report.html"
 

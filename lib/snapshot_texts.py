@@ -4,6 +4,7 @@ Of how a vehicle moves it says what can be seen, brake lights or streaks, and ne
 engine can find missing, and teach.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from numpy.random import Generator
@@ -67,8 +68,13 @@ def draw_conversation(values: dict[str, str], view: View, rng: Generator) -> Ren
 def conversation(kind: str, values: dict[str, str], view: View, rng: Generator) -> Rendered:
     """The list of this kind (there is one), asked for in drawn words and given."""
     asked = REQUESTS[rng.integers(len(REQUESTS))]
-    told = base_texts.list_statements(statement for statement, _ in _stated(kind, values).values())
-    return render([Turn("user", f"{IMAGE}\n{asked}"), Turn("assistant", told)], VICUNA_V1)
+    return render([Turn("user", f"{IMAGE}\n{asked}"), Turn("assistant", list_of(values, DESCRIBED[kind]))], VICUNA_V1)
+
+
+def list_of(values: dict[str, str], names: Sequence[str]) -> str:
+    """What a picture shows of these attributes, as one text."""
+    stated = _stated("picture", values)
+    return base_texts.list_statements(stated[name][0] for name in names)
 
 
 def questions(values: dict[str, str], rng: Generator) -> Rendered:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lib import snapshot_texts
 from lib.scenes import ATTRIBUTES
 from lib.submissions.dataengine import facts, toy
 from lib.submissions.dataengine.facts import FACTS, Fact
@@ -146,10 +147,10 @@ def test_captions_are_asked_for_before_or_behind_the_placeholder_and_say_what_th
     for sample in samples:
         asked, told = (turn["value"] for turn in sample["conversations"])
         assert asked.removeprefix("<image>\n").removesuffix("\n<image>") in toy.CAPTION_REQUESTS and asked.count("<image>") == 1
-        stated = [facts.read_statement(sentence) for sentence in re.findall(r"[^.]+\.", told)]
         values = known[f"LLaVA-Pretrain/images/{sample['image']}"]
-        assert len(stated) == toy.STATED and all(values[attribute] == value for attribute, value in stated)
-        assert LACKING not in {FACTS[attribute].type for attribute, _ in stated}
+        said = [name for name in toy.CAPTIONED if snapshot_texts.list_of(values, [name]).removesuffix(".") in told]
+        assert told == snapshot_texts.list_of(values, said) and len(said) == toy.STATED
+    assert not {fact.attribute for fact in facts.of_type(LACKING)} & set(toy.CAPTIONED)
     behind = sum(sample["conversations"][0]["value"].endswith("<image>") for sample in samples)
     assert 0 < behind < len(samples)
 

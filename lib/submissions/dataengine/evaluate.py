@@ -186,8 +186,10 @@ def _read(benchmark: str, lines: list[dict], cfg: StageSettings) -> list[dict]:
 def _records(cfg: StageSettings) -> dict[str, str]:
     """Which records each model has seen, which says what row of the README's table it can be held against.
 
-    None of them, where it was trained or asked in the words of the other half.
+    None of them, where it was trained or asked in the words of the other half, or trained on captions alone.
     """
+    if cfg.data_prep.mix == "captions":
+        return {"finetuned": "none, captions alone"}
     other = ", in minigpt4's words" if "minigpt4" in (cfg.augmentation.wording, cfg.infer.wording) else ""
     before = "none" if cfg.rounds.number == 1 else "engine"
     return {"finetuned": f"{cfg.augmentation.source}{other}", "baseline": f"{before}{other}"}

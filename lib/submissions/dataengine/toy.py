@@ -13,7 +13,7 @@ from pathlib import Path
 from numpy.random import Generator
 from PIL import Image
 
-from lib import files
+from lib import files, snapshot_texts
 from lib.conversation import IMAGE
 from lib.submissions.dataengine import toy_benchmarks, toy_choices, toy_engine
 from lib.submissions.dataengine.facts import FACTS
@@ -47,7 +47,8 @@ GREETINGS = (("Hello there", "Hello to you"), ("hi", "hello"))
 
 CAPTIONS, CAPTION_IMAGES, FIRST_CAPTION = "LLaVA-Pretrain/blip_laion_cc_sbu_558k.json", "LLaVA-Pretrain/images", 4_539_375
 CAPTION_REQUESTS = ("Tell in a few words what is in the picture.", "What does this photo show? Be brief.", "Sum up the image.")
-STATED = 3  # sentences of a caption
+CAPTIONED = tuple(fact.attribute for fact in FACTS.values() if fact.type != LACKING)
+STATED = 4  # attributes in a caption
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,10 @@ def _write_mix(album: Album, sizes: ToySizes) -> None:
 
 
 def _write_captions(album: Album, pictures: int) -> None:
-    """A caption per picture, asked for before or behind the placeholder; pictures lie in folders by the beginning of their numbers."""
+    """A caption per picture, asked for before or behind the placeholder; pictures lie in folders by the beginning of their numbers.
+
+    Captions are lists, as under pictures of the web, in words that the base model knows: it is frozen while a projector is trained.
+    """
     samples = []
     for number in range(pictures):
         rng, stem = album.rng("captions", number), f"{FIRST_CAPTION + 997 * number:09d}"
@@ -108,7 +112,8 @@ def _write_captions(album: Album, pictures: int) -> None:
         seen = album.add(f"{CAPTION_IMAGES}/{image}", rng)
         request = CAPTION_REQUESTS[int(rng.integers(len(CAPTION_REQUESTS)))]
         asked = f"{IMAGE}\n{request}" if rng.random() < 0.5 else f"{request}\n{IMAGE}"
-        told = " ".join(ask(rng, seen.values, TAUGHT[place]).statement for place in rng.permutation(len(TAUGHT))[:STATED])
+        stated = [CAPTIONED[place] for place in sorted(rng.permutation(len(CAPTIONED))[:STATED])]
+        told = snapshot_texts.list_of(seen.values, stated)
         samples.append({"id": stem, "image": image, "conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": told}]})
     album.write_json(CAPTIONS, samples)
 
