@@ -77,12 +77,12 @@ class StageSettings:
             ) from None
 
     def dump(self) -> dict[str, object]:
-        """The values as plain data by dotted key, without `machine`, on which no result depends, and without paths of files.
+        """The values as plain data by dotted key, without `machine`, on which no result depends; a file named is none here.
 
-        A file's content is an input of the stage (`Settings.replaced`, `Settings.given`), its place is not.
+        A file's content is an input of the stages that read it (`Settings.replaced`, `Settings.given`), its place is not.
         """
         kept = {name: _plain(value) for name, value in self.sections.items() if name != "machine"}
-        return {key: value for key, value in flatten(kept) if not isinstance(value, Path)}
+        return {key: None if isinstance(value, Path) else value for key, value in flatten(kept)}
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,10 @@ class Resolved:
         """The view of one stage: its own section, if it has one, the named ones, `seed` and `machine`."""
         wanted = {"seed", "machine", stage, *names}
         return StageSettings(stage, {name: getattr(self.settings, name) for name in type(self.settings).model_fields if name in wanted})
+
+    def named(self) -> dict[str, Path]:
+        """The files and folders that settings name, as they are given, by dotted key."""
+        return {key: value for key, value in flatten(self.settings.model_dump()) if isinstance(value, Path)}
 
     def values(self) -> dict[str, object]:
         """All settings as plain nested data, ready for YAML."""

@@ -75,9 +75,8 @@ def missing(resolved: Resolved) -> list[str]:
     parent = resolved.settings.parent()
     if parent is not None and _parent_digest(resolved) is None:
         problems.append(f"run: {parent} (the round before; a finished run folder of {resolved.submission})")
-    given = {f"in place of {stage}": path for stage, path in resolved.settings.replaced().items()}
-    given |= {name: path for stage in paths.STAGES for name, path in resolved.settings.given(stage).items()}
-    return problems + [f"file: {path} ({what})" for what, path in given.items() if not (paths.ROOT / path).exists()]
+    given = {key: path for key, path in resolved.named().items() if path != parent}
+    return problems + [f"file: {path} ({key})" for key, path in given.items() if not (paths.ROOT / path).exists()]
 
 
 def sources(submission: str) -> dict:

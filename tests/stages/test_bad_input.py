@@ -286,7 +286,7 @@ def test_a_released_checkpoint_that_is_damaged_or_holds_code_is_refused(small_ru
 def test_a_released_checkpoint_that_is_not_there_is_named(small_run, tmp_path):
     line = refusal(small_run, "run", "a3r", "--stages", "5", *small.sets({"infer.checkpoint": str(tmp_path / "epoch_5.pt")}))
     assert line == (
-        f"a3r: file: {tmp_path}/epoch_5.pt (in place of finetune) is missing (1 in all); python -m lib plan a3r --profile tiny lists them"
+        f"a3r: file: {tmp_path}/epoch_5.pt (infer.checkpoint) is missing (1 in all); python -m lib plan a3r --profile tiny lists them"
     )
 
 

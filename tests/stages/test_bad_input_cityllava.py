@@ -337,7 +337,7 @@ def test_a_released_checkpoint_that_is_not_there_or_damaged_is_named(small_run, 
     missing = {"infer.checkpoint": str(tmp_path / "released")}
     line = refusal(small_run, "run", "cityllava", "--stages", "5", *small.sets(missing, of="cityllava"))
     assert line == (
-        f"cityllava: file: {tmp_path}/released (in place of finetune) is missing (1 in all); python -m lib plan cityllava --profile tiny "
+        f"cityllava: file: {tmp_path}/released (infer.checkpoint) is missing (1 in all); python -m lib plan cityllava --profile tiny "
         "lists them"
     )
     released = shutil.copytree(small_run.stage("finetune") / "model", tmp_path / "released")

@@ -228,6 +228,13 @@ def test_an_annotation_that_breaks_off_is_refused_when_scores_are_due(small_run)
                 "python -m lib plan dataengine --profile tiny lists them"
             ),
         ),
+        (  # read in the last round only, and refused before the first
+            ["--set", "evaluate.prompt_reviews=sheets"],
+            (
+                "dataengine: file: sheets (evaluate.prompt_reviews) is missing (1 in all); "
+                "python -m lib plan dataengine --profile tiny lists them"
+            ),
+        ),
         (
             ["--set", "augmentation.source=engine"],
             (

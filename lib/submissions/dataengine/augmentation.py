@@ -126,9 +126,9 @@ def count_samples(samples: Known) -> dict:
 def propose(samples: Known, cfg: StageSettings) -> Proposal:
     """The queries: types by weight, two bad cases each, a picture, the prompt. None where the engine is not asked for."""
     recipe = cfg.augmentation
-    prompt = prompt_review.read_prompt(recipe.prompt)
     if samples.pool is None:
-        return Proposal(samples, prompt, {}, {}, [], [], [], Counter())
+        return Proposal(samples, prompt_review.read_prompt(None), {}, {}, [], [], [], Counter())
+    prompt = prompt_review.read_prompt(recipe.prompt)
     tallies = weights.count_errors(samples.results)
     weighed = weights.weigh(tallies, rule=recipe.weights, smoothing=recipe.smoothing, minimum=recipe.minimum)
     cases = weights.bad_cases(samples.results)

@@ -133,16 +133,13 @@ def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
 
     samples = [sample for sample in read_mix(run.out) if "image" in sample][:6]
     pictures = [llava.read_picture(run.data / sample["image"]) for sample in samples]
-    captions = cfg.data_prep.mix == "captions"
-    words = [sample["conversations"][captions]["value"].removeprefix(f"{IMAGE}\n").split("\n")[0][:40] for sample in samples]
+    what, turn = ("caption of", 1) if cfg.data_prep.mix == "captions" else ("first question about", 0)
+    words = [sample["conversations"][turn]["value"].removeprefix(f"{IMAGE}\n").split("\n")[0][:40] for sample in samples]
     report = files.read_json(run.out / REPORT)
     types = [{"type": name, "questions": count} for name, count in report["types of the validation questions"].items()]
     odd = [{"reason": reason, **found} for reason, found in report["findings"].items()]
     return [
-        (
-            f"Pictures of the mix, and the {'caption of' if captions else 'first question about'} each:",
-            plots.picture_grid(pictures, words, columns=3),
-        ),
+        (f"Pictures of the mix, and the {what} each:", plots.picture_grid(pictures, words, columns=3)),
         ("The validation questions by type:", show.table(types)),
         ("What was odd in the base mix, by reason and folder of the picture; the first kinds drop a sample:", show.table(odd)),
     ]

@@ -114,7 +114,7 @@ class Evaluate(Section):
 
     service: Literal["offline", "endpoint"]
     language_model: str
-    prompt_reviews: Path | None  # a sheet of 02 with verdicts, or a folder of such sheets
+    prompt_reviews: Path | None  # a sheet of 02 with verdicts, or a folder of such sheets; for the last round
     quirks: EvaluateQuirks
 
 
@@ -173,11 +173,12 @@ class Settings(config.Settings):
         return {} if self.infer.checkpoint is None else {"finetune": self.infer.checkpoint}
 
     def given(self, stage: str) -> dict[str, Path]:
-        """The writer's instructions, and the sheets on which a person judged replies."""
-        known = {
-            "augmentation": ("augmentation.prompt", self.augmentation.prompt),
-            "evaluate": ("evaluate.prompt_reviews", self.evaluate.prompt_reviews),
-        }
+        """The writer's instructions, and the sheets on which a person judged replies: neither is read where it changes nothing."""
+        known = {}
+        if self.augmentation.source == "engine":
+            known["augmentation"] = ("augmentation.prompt", self.augmentation.prompt)
+        if not self._is_followed():
+            known["evaluate"] = ("evaluate.prompt_reviews", self.evaluate.prompt_reviews)
         setting, path = known.get(stage, ("", None))
         return {} if path is None else {setting: path}
 
