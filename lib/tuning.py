@@ -1,11 +1,11 @@
 """What the finetune stages of LLaVA models share: samples and plan written for `lib.training`, its process, schedule and tables."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lib import files, journal, launch, runtime
+from lib import adapters, blocks, files, journal, launch, runtime
 from lib.config import StageSettings
 from lib.conversation import Sample
 from lib.curves import RunCurves
@@ -40,6 +40,23 @@ def steps_per_epoch(samples: int, recipe: Recipe) -> int:
     if samples < per_step:
         raise ConfigError(f"finetune.batch_size: {per_step} samples a step, there are {samples}; make the batch smaller")
     return math.ceil(samples / per_step)
+
+
+def trainable(model: Mapping[str, tuple[int, ...]], recipe: Recipe, *, new_blocks: int = 0) -> list[dict]:
+    """Per part of a model given by the shapes of its weights: parameters, and how many train; adapters stand in a row of their own."""
+    sizes = {name: math.prod(shape) for name, shape in model.items()}
+    expansion = blocks.plan_expansion(blocks.count_layers(sizes) - new_blocks, new_blocks)
+    trained = {
+        "blocks": blocks.trainable_names(sizes, expansion, blocks.TRAINED[recipe.trained]),
+        "lora": [name for name in sizes if adapters.PROJECTOR in name],
+        "full": [name for name in sizes if adapters.TOWER not in name],
+        "projector": [name for name in sizes if adapters.PROJECTOR in name],
+    }[recipe.method]
+    rows = [asdict(part) for part in blocks.count_parts(sizes, trained, expansion)]
+    if recipe.method == "lora":
+        values = adapters.count_values(model, recipe.lora.r)
+        rows.append({"part": f"adapters of rank {recipe.lora.r}", "parameters": values, "trained": values})
+    return [*rows, {"part": "all", **{name: sum(row[name] for row in rows) for name in ("parameters", "trained")}}]
 
 
 def guessing_loss(cfg: StageSettings) -> float:

@@ -2,12 +2,15 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from lib import config, files, journal, training_plan, tuning
+from lib import config, files, journal, training, training_plan, tuning
+from lib.adapters import Lora
 from lib.errors import ConfigError
 from lib.launch import Step
+from tests.tiny_llava import build_bundle
 
 RESOLVED = config.resolve("dataengine")
 CFG = RESOLVED.for_stage("finetune", ("model",))
@@ -26,6 +29,28 @@ def test_the_rate_warms_up_in_a_line_and_falls_in_half_a_cosine():
     rates = dict(tuning.learning_rates(100, recipe))
     assert (rates[0], rates[10], rates[20], rates[60]) == (0.0, 1.0, 2.0, pytest.approx(1.0)) and rates[100] == pytest.approx(0.0)
     assert len(tuning.learning_rates(100_000, recipe)) <= tuning.SCHEDULE_POINTS + 1
+
+
+@pytest.mark.parametrize("method", ["lora", "projector", "full", "blocks"])
+def test_what_trains_is_counted_by_part(tmp_path: Path, method: str):
+    model = build_bundle(tmp_path).model
+    sizes = {name: value.numel() for name, value in model.named_parameters()}
+    recipe = CFG.finetune.model_copy(update={"method": method, "trained": "blocks_and_head"})
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    rows = {row["part"]: (row["parameters"], row["trained"]) for row in tuning.trainable(shapes, recipe, new_blocks=method == "blocks")}
+    prepared = training.prepare_model(model, plan_of(method, recipe.lora))
+    trained = {name: value.numel() for name, value in prepared.named_parameters() if value.requires_grad}
+    assert rows["all"][1] == sum(trained.values())
+    projector = sum(size for name, size in sizes.items() if "projector" in name)
+    assert rows["all"][0] == sum(sizes.values()) + (rows["all"][1] - projector if method == "lora" else 0)
+    assert rows["projector"] == (projector, 0 if method == "blocks" else projector) and rows["vision tower"][1] == 0
+
+
+def plan_of(method: str, lora: Lora) -> SimpleNamespace:
+    """What `training.prepare_model` reads of a plan."""
+    return SimpleNamespace(
+        method=method, new_blocks=1, trained="blocks_and_head", lora=lora, deepspeed="none", seed=0, gradient_checkpointing=False
+    )
 
 
 def test_guessing_costs_the_logarithm_of_the_vocabulary():

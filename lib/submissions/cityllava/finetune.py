@@ -1,11 +1,10 @@
 """04 of cityllava: train the inserted blocks (or adapters, or everything) by the Hugging Face Trainer (specs/cityllava.md section 8)."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from lib import adapters, blocks, conversation, shards, tuning
+from lib import conversation, shards, tuning
 from lib.config import StageSettings
 from lib.curves import RunCurves
 from lib.errors import DataError
@@ -80,19 +79,7 @@ def build_model(cfg: StageSettings, run: Run) -> dict[str, tuple[int, ...]]:
 
 def trainable(model: dict[str, tuple[int, ...]], cfg: StageSettings) -> list[dict]:
     """Per part of the model: parameters, and how many of them train; adapters stand in a row of their own."""
-    recipe, inserted = cfg.finetune, cfg.block_expansion.new_blocks
-    sizes = {name: math.prod(shape) for name, shape in model.items()}
-    expansion = blocks.plan_expansion(blocks.count_layers(sizes) - inserted, inserted)
-    trained = {
-        "blocks": blocks.trainable_names(sizes, expansion, blocks.TRAINED[recipe.trained]),
-        "lora": [name for name in sizes if adapters.PROJECTOR in name],
-        "full": [name for name in sizes if adapters.TOWER not in name],
-    }[recipe.method]
-    rows = [asdict(part) for part in blocks.count_parts(sizes, trained, expansion)]
-    if recipe.method == "lora":
-        values = adapters.count_values(model, recipe.lora.r)
-        rows.append({"part": f"adapters of rank {recipe.lora.r}", "parameters": values, "trained": values})
-    return [*rows, {"part": "all", **{name: sum(row[name] for row in rows) for name in ("parameters", "trained")}}]
+    return tuning.trainable(model, cfg.finetune, new_blocks=cfg.block_expansion.new_blocks)
 
 
 def guessing_loss(cfg: StageSettings) -> float:

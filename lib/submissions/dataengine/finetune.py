@@ -1,9 +1,8 @@
 """04 of dataengine: adapters on the language model and a projector that learns at its own rate (specs/dataengine.md section 4)."""
 
-import math
 from dataclasses import dataclass
 
-from lib import adapters, conversation, shards, tuning
+from lib import conversation, shards, tuning
 from lib.config import StageSettings
 from lib.conversation import IMAGE, Turn
 from lib.curves import RunCurves
@@ -78,17 +77,7 @@ def build_model(cfg: StageSettings, run: Run) -> dict[str, tuple[int, ...]]:
 
 def trainable(model: dict[str, tuple[int, ...]], cfg: StageSettings) -> list[dict]:
     """Per part of the model: parameters, and how many of them train; adapters stand in a row of their own."""
-    recipe = cfg.finetune
-    parts = {"picture tower": 0, "projector": 0, "language model": 0}
-    for name, shape in model.items():
-        part = "picture tower" if adapters.TOWER in name else "projector" if adapters.PROJECTOR in name else "language model"
-        parts[part] += math.prod(shape)
-    trained = {"lora": ("projector",), "projector": ("projector",), "full": ("projector", "language model")}[recipe.method]
-    rows = [{"part": part, "parameters": count, "trained": count if part in trained else 0} for part, count in parts.items()]
-    if recipe.method == "lora":
-        values = adapters.count_values(model, recipe.lora.r)
-        rows.append({"part": f"adapters of rank {recipe.lora.r}", "parameters": values, "trained": values})
-    return [*rows, {"part": "all", **{name: sum(row[name] for row in rows) for name in ("parameters", "trained")}}]
+    return tuning.trainable(model, cfg.finetune)
 
 
 def guessing_loss(cfg: StageSettings) -> float:
