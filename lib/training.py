@@ -337,8 +337,6 @@ def main(arguments: list[str]) -> int:
     try:
         plan = training_plan.read_plan(Path(arguments[0]))
         train(plan)
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()  # gloo's threads, if they still run at the interpreter's end, abort the process
     except KitError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -351,4 +349,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is written; threads of gloo that still run at the interpreter's own end would abort the process

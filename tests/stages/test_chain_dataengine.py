@@ -309,7 +309,9 @@ def test_the_trainer_saw_the_whole_mix_and_left_its_curves_and_parameters(small_
         assert training.state == curves.FINISHED and len(training.train) >= len(samples) // 16
         assert [found.epoch for found in training.validations] == [0, 1]
         params = curves.read_params(run.folder / "params.txt")
-        assert (params["method"], params["template"], params["lr"], params["projector_lr"]) == ("lora", "vicuna_v1", "0.0012", "0.002")
+        recipe = config.resolve("dataengine").settings.finetune
+        assert (params["method"], params["template"]) == ("lora", "vicuna_v1")
+        assert (float(params["lr"]), float(params["projector_lr"])) == (recipe.lr, recipe.projector_lr)
         assert str(run.home) not in (run.folder / "params.txt").read_text()
 
 
