@@ -123,16 +123,16 @@ def _link(resolved: Resolved, stage: str, chain: dict[str, Link], given: Callabl
     declared = identity.constant(module, "READS")
     reads = tuple(name for name in declared if name not in replaced)
     taken: dict[str, str] = {}
-    for name in declared:
-        found = inputs.file_digest(paths.ROOT / replaced[name]) if name in replaced else _input(name, chain, given)
+    for name in reads:
+        found = _input(name, chain, given)
         if found is None:
-            return Link(resolved.submission, stage, module, reads, None, waits_for=str(replaced.get(name, name)))
-        taken[f"file for {name}" if name in replaced else name] = found
-    for setting, path in resolved.settings.given(stage).items():
+            return Link(resolved.submission, stage, module, reads, None, waits_for=name)
+        taken[name] = found
+    for name, path in {**{name: replaced[name] for name in declared if name in replaced}, **resolved.settings.given(stage)}.items():
         found = inputs.file_digest(paths.ROOT / path)
         if found is None:
             return Link(resolved.submission, stage, module, reads, None, waits_for=str(path))
-        taken[f"file for {setting}"] = found
+        taken[f"file for {name}"] = found
     known = identify(resolved, stage, module, taken)
     place = store.folder(resolved.submission, stage, known.key)
     record = store.finished(place, by_hand=by_hand, rehash=rehash)

@@ -27,7 +27,8 @@ class Run:
     """What a stage's verbs get beside the settings: where to read, where to write, what to count.
 
     `out` is this stage's own folder; `data` the root of the data set, `base` the folder of the base weights, `parent` the run folder of
-    the round before (None where the stage does not read them, or there is none); `folder` the run folder a person opens.
+    the round before (None where the stage does not read them, or there is none); `given` the files that a person gives this stage, by
+    the setting that names them; `folder` the run folder a person opens.
     """
 
     submission: str
@@ -40,6 +41,7 @@ class Run:
     data: Path | None = None
     base: Path | None = None
     parent: Path | None = None
+    given: Mapping[str, Path] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
 
     def of(self, stage: str) -> Path:

@@ -74,6 +74,7 @@ def begin(
         data=inputs.data_root(resolved) if "data" in link.reads else None,
         base=inputs.base_folder(resolved) if "base" in link.reads else None,
         parent=inputs.parent_folder(resolved) if "parent" in link.reads else None,
+        given={name: paths.ROOT / path for name, path in resolved.settings.given(stage).items()},
     )
     if out == link.place:  # a repetition leaves the first result where it is
         runs.detach(folder, stage)

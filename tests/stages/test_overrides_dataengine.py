@@ -300,7 +300,7 @@ def test_the_projector_alone_is_trained_on_pictures_and_what_was_last_said_about
         assert [turn["text"] for turn in one["turns"]] == ["<image>", sample["conversations"][-1]["value"]]
 
 
-def test_a_projector_is_pretrained_on_captions_but_the_last(small_run):
+def test_a_projector_is_pretrained_on_captions_but_the_last(small_run, tmp_path):
     """The variant `pretrain`, as far as the tiny profile leaves it: another mix from the first stage on, one round."""
     changes = {**PROJECTOR, "data_prep.mix": "captions"}
     assert of_variant("pretrain") == {"data_prep.mix": "captions", "finetune.method": "projector"}
@@ -318,7 +318,10 @@ def test_a_projector_is_pretrained_on_captions_but_the_last(small_run):
     assert config.resolve("dataengine", "pretrain", "tiny").settings.following(small_run.folder) == ()
     for stage in ("block_expansion", "infer"):
         played(stage, changes)
-    rows = read(played("evaluate", changes) / "metrics.json")["scores"]
+    prompt_review.write_sheet(tmp_path / "sheet.csv", [prompt_review.Review("1", "v1", "right", "", "What?")])
+    reviewed = {**changes, "evaluate.prompt_reviews": str(tmp_path / "sheet.csv")}  # no round follows captions, whatever rounds.last says
+    rows = read(played("evaluate", reviewed) / "metrics.json")["scores"]
+    assert [row["value"] for row in rows if row["benchmark"] == "prompt"] == [100.0]
     assert {row.get("records") for row in rows if row["model"] == "finetuned" and row["benchmark"] == "seed"} == {"none, captions alone"}
 
 

@@ -61,8 +61,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Known:
-    """What the engine starts from: the base mix, the records of earlier rounds, the last round's results, and the pool with features."""
+    """What the engine starts from: base mix, records of earlier rounds, the last round's results, the pool with its features.
 
+    `prompt` are the writer's instructions.
+    """
+
+    prompt: Prompt
     mix: list[dict]
     earlier: list[Record]
     results: list[dict]
@@ -71,13 +75,9 @@ class Known:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What was drawn in this round, the query and the request to the writer for each draw, and what was found while drawing.
-
-    `prompt` are the writer's instructions.
-    """
+    """What was drawn in this round, the query and the request to the writer for each draw, and what was found while drawing."""
 
     known: Known
-    prompt: Prompt
     tallies: dict[str, Tally]
     weights: dict[str, float]
     draws: list[Draw]
@@ -101,13 +101,13 @@ class Accepted:
 
 def read_samples(cfg: StageSettings, run: Run) -> Known:
     """The checked mix and, for the engine, what the round before left and the pictures to write about with their features."""
-    base = data_prep.read_mix(run.of("data_prep"))
+    base, prompt = data_prep.read_mix(run.of("data_prep")), prompt_review.read_prompt(run.given.get("augmentation.prompt"))
     if cfg.augmentation.source != "engine":
-        return Known(base, [], [], None)
+        return Known(prompt, base, [], [], None)
     before = runs.stage_folder(run.parent, "augmentation")
     earlier = [record for name in (EARLIER, GENERATED) for record in files.read_json(before / name)]
     results = files.read_json(runs.stage_folder(run.parent, "evaluate") / RESULTS)
-    return Known(base, earlier, results, _open_pool(_read_images(run.data), weights.bad_cases(results), cfg, run))
+    return Known(prompt, base, earlier, results, _open_pool(_read_images(run.data), weights.bad_cases(results), cfg, run))
 
 
 def count_samples(samples: Known) -> dict:
@@ -127,15 +127,14 @@ def propose(samples: Known, cfg: StageSettings) -> Proposal:
     """The queries: types by weight, two bad cases each, a picture, the prompt. None where the engine is not asked for."""
     recipe = cfg.augmentation
     if samples.pool is None:
-        return Proposal(samples, prompt_review.read_prompt(None), {}, {}, [], [], [], Counter())
-    prompt = prompt_review.read_prompt(recipe.prompt)
+        return Proposal(samples, {}, {}, [], [], [], Counter())
     tallies = weights.count_errors(samples.results)
     weighed = weights.weigh(tallies, rule=recipe.weights, smoothing=recipe.smoothing, minimum=recipe.minimum)
     cases = weights.bad_cases(samples.results)
     draws, findings = queries.draw(cases, weighed, samples.pool, count=recipe.queries, top_k=recipe.top_k, seed=cfg.seed)
-    asked = [queries.build_query(one, prompt.text) for one in draws]
+    asked = [queries.build_query(one, samples.prompt.text) for one in draws]
     requests = writers.build_requests(asked, model=recipe.language_model, parameters=writers.PARAMETERS)
-    return Proposal(samples, prompt, tallies, weighed, draws, asked, requests, findings)
+    return Proposal(samples, tallies, weighed, draws, asked, requests, findings)
 
 
 def count_proposals(proposals: Proposal) -> list[dict]:
@@ -201,12 +200,14 @@ def write_samples(accepted: Accepted, cfg: StageSettings, run: Run) -> list[str]
     files.write_json(run.out / QUERIES, proposal.queries)
     files.write_jsonl(run.out / REPLIES, accepted.replies)
     files.write_json(run.out / RECORDS, accepted.parsed)
-    files.write_text(run.out / PROMPT, proposal.prompt.text)
-    sheet = prompt_review.sample(accepted.replies, proposal.prompt.version, count=min(SHEET_SIZE, len(accepted.replies)), seed=cfg.seed)
+    files.write_text(run.out / PROMPT, proposal.known.prompt.text)
+    sheet = prompt_review.sample(
+        accepted.replies, proposal.known.prompt.version, count=min(SHEET_SIZE, len(accepted.replies)), seed=cfg.seed
+    )
     prompt_review.write_sheet(run.out / SHEET, sheet)
     report = {
         "manifest": accepted.manifest,
-        "prompt": proposal.prompt.version,
+        "prompt": proposal.known.prompt.version,
         "types": count_proposals(proposal),
         "dropped": dict(accepted.dropped),
     }

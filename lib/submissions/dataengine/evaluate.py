@@ -40,9 +40,8 @@ def read_references(cfg: StageSettings, run: Run) -> References:
     found = {name: benchmarks.read_references(run.data, name) for name in cfg.infer.benchmarks if name != "aokvqa"}
     if "aokvqa" in cfg.infer.benchmarks:
         found["aokvqa"] = data_prep.read_typed(run.of("data_prep"))
-    if cfg.evaluate.prompt_reviews is not None and cfg.rounds.number >= cfg.rounds.last:
-        reviews = prompt_review.read_sheets([paths.ROOT / cfg.evaluate.prompt_reviews])
-        found[scoring.PROMPT] = [asdict(one) for one in reviews]
+    if "evaluate.prompt_reviews" in run.given:
+        found[scoring.PROMPT] = [asdict(one) for one in prompt_review.read_sheets([run.given["evaluate.prompt_reviews"]])]
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lib import config, files, paths
+from lib import config, files
 from lib.errors import DataError, KitError
 from lib.metrics.tally import binomial_standard_error
 
@@ -69,7 +69,7 @@ def read_prompt(path: Path | None) -> Prompt:
 
     A version is named by its file and by the beginning of its text's digest, so that a changed text is another version.
     """
-    path = paths.ROOT / path if path else config.config_file("dataengine").with_name(PUBLISHED_RULES)
+    path = path or config.config_file("dataengine").with_name(PUBLISHED_RULES)
     text = files.read_text(path)
     if not text.strip():
         raise DataError(f"{path}: no instructions in it; write what the writer is to do, as {PUBLISHED_RULES} of the submission does")

@@ -174,13 +174,11 @@ class Settings(config.Settings):
 
     def given(self, stage: str) -> dict[str, Path]:
         """The writer's instructions, and the sheets on which a person judged replies: neither is read where it changes nothing."""
-        known = {}
-        if self.augmentation.source == "engine":
-            known["augmentation"] = ("augmentation.prompt", self.augmentation.prompt)
-        if not self._is_followed():
-            known["evaluate"] = ("evaluate.prompt_reviews", self.evaluate.prompt_reviews)
-        setting, path = known.get(stage, ("", None))
-        return {} if path is None else {setting: path}
+        read = {
+            "augmentation": {"augmentation.prompt": self.augmentation.prompt if self.augmentation.source == "engine" else None},
+            "evaluate": {"evaluate.prompt_reviews": None if self._is_followed() else self.evaluate.prompt_reviews},
+        }
+        return {setting: path for setting, path in read.get(stage, {}).items() if path is not None}
 
     def parent(self) -> Path | None:
         """The run folder of the round before."""
