@@ -2,8 +2,8 @@
 
 The same program trains the toy model on one CPU and, under torchrun with DeepSpeed ZeRO, the published one on eight GPUs. It leaves
 `training.jsonl` (lib.journal), `tensorboard/`, `params.txt`, `checkpoints/checkpoint-N` and, written last, `model/` in Hugging Face
-layout; with LoRA also `adapter/` in PEFT's format, merged into `model/`, with a projector alone `mm_projector.bin` as well. Killed and started again it continues from its newest whole
-checkpoint and ends in the same weights, bit for bit on a CPU.
+layout; with LoRA also `adapter/` in PEFT's format, merged into `model/`, with a projector alone `mm_projector.bin` as well. Killed and
+started again it continues from its newest whole checkpoint and ends in the same weights, bit for bit on a CPU.
 """
 
 import dataclasses

@@ -451,7 +451,7 @@ def test_a_writer_that_is_not_set_is_named_with_its_variables(small_run, monkeyp
     ids=["no answer", "broken off", "no list"],
 )
 def test_published_records_that_cannot_be_read_are_refused_with_their_row(small_run, tmp_path, content, message):
-    path = small_run.data / augmentation.PUBLISHED
+    path = small_run.data / augmentation.PUBLISHED["llava"]
     cfg, run = before_02(small_run, tmp_path, {"augmentation.source": "published"})
     with changed(path, content), pytest.raises(DataError) as error:
         augmentation.accept(augmentation.propose(augmentation.read_samples(cfg, run), cfg), cfg, run)
@@ -459,7 +459,7 @@ def test_published_records_that_cannot_be_read_are_refused_with_their_row(small_
 
 
 def test_records_without_a_single_picture_are_refused_and_counted(small_run, tmp_path):
-    path = small_run.data / augmentation.PUBLISHED
+    path = small_run.data / augmentation.PUBLISHED["llava"]
     lost = [one | {"image": "vg/VG_100K/none.jpg"} for one in read(path)]
     cfg, run = before_02(small_run, tmp_path, {"augmentation.source": "published"})
     with changed(path, in_json(lost)), pytest.raises(DataError) as error:

@@ -39,10 +39,10 @@ READS = ("base", "data", "data_prep", "parent")
 SETTINGS = ("data_prep",)
 
 MERGED = "llava_v1_5_mix665k_dataengine.json"  # what the training script reads
-GENERATED, EARLIER, PUBLISHED = "dataengine_llava.json", "earlier_rounds.json", "data_engine/dataengine_llava.json"
+GENERATED, EARLIER = "dataengine_llava.json", "earlier_rounds.json"
+PUBLISHED = {wording: f"data_engine/dataengine_{wording}.json" for wording in ("llava", "minigpt4")}  # of either half
 QUERIES, REPLIES, RECORDS, WEIGHTS = "queries.json", "replies.jsonl", "post_processed.json", "weight.json"
 REPORT, ANSWERS, PROMPT, SHEET = "report.json", "answers.jsonl", "prompt.txt", "review.csv"
-PUBLISHED_MINIGPT4 = "data_engine/dataengine_minigpt4.json"
 POOL, CAPTIONS, POOL_FOLDER = "coco/annotations/instances_train2017.json", "coco/annotations/captions_train2017.json", "coco/train2017"
 WANTED: dict[str, dict[str, fields.Fields]] = {  # of these two
     POOL: {
@@ -159,7 +159,7 @@ def accept(proposals: Proposal, cfg: StageSettings, run: Run) -> Accepted:
     folder = {one.image.image_id: f"{POOL_FOLDER}/{one.image.file_name}" for one in proposals.draws}
     records, odd = generated.from_replies(parsed, folder)
     if recipe.source == "published":
-        records, odd = generated.read_generated(run.data / (PUBLISHED_MINIGPT4 if recipe.wording == "minigpt4" else PUBLISHED))
+        records, odd = generated.read_generated(run.data / PUBLISHED[recipe.wording])
     converted, unusable = generated.convert([*known.earlier, *records], recipe.view, seed=cfg.seed, wording=recipe.wording)
     converted, untrainable = _keep_trainable(converted, run.data)
     unusable += untrainable

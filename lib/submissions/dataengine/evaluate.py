@@ -47,12 +47,10 @@ def read_references(cfg: StageSettings, run: Run) -> References:
 
 def count_references(references: References) -> list[dict]:
     """Per benchmark: who scores it, and how many entries its annotations have."""
-    rows = []
-    for name, content in references.items():
-        entries = _entries(content)
-        by = {**dict.fromkeys(scoring.UPLOADED, "a server"), **dict.fromkeys(scoring.JUDGED, "a judge"), scoring.PROMPT: "a person"}
-        rows.append({"benchmark": name, "entries": len(entries), "scored by": by.get(name, "the kit")})
-    return rows
+    by = {**dict.fromkeys(scoring.UPLOADED, "a server"), **dict.fromkeys(scoring.JUDGED, "a judge"), scoring.PROMPT: "a person"}
+    return [
+        {"benchmark": name, "entries": len(_entries(content)), "scored by": by.get(name, "the kit")} for name, content in references.items()
+    ]
 
 
 def show_reference(references: References) -> dict:

@@ -36,7 +36,7 @@ def build_dataset(cfg: StageSettings, run: Run) -> Trained:
     """The mix that 02 merged; of captions without the last, which are validated on. Raises ConfigError if it does not fill one step."""
     samples, recipe = augmentation.read_merged(run.of("augmentation")), cfg.finetune
     if cfg.data_prep.mix == "captions":
-        samples = samples[: -len(validation_samples(cfg, run))]
+        samples, _ = _split(samples)
     if recipe.method == "projector":
         samples = [sample for sample in samples if "image" in sample]  # a caption each
     per_epoch = tuning.steps_per_epoch(len(samples), recipe)
@@ -117,8 +117,7 @@ def template(cfg: StageSettings) -> str:
 def validation_samples(cfg: StageSettings, run: Run) -> list[dict]:
     """Validation questions, spread over the types, as samples that ask for a word; of captions the last, at most one in ten."""
     if cfg.data_prep.mix == "captions":
-        captions = data_prep.read_mix(run.of("data_prep"))
-        return captions[-max(1, min(VALIDATED, len(captions) // 10)) :]
+        return _split(data_prep.read_mix(run.of("data_prep")))[1]
     typed = data_prep.read_typed(run.of("data_prep"))
     chosen = typed[:: max(1, len(typed) // VALIDATED)][:VALIDATED]
     return [
@@ -145,3 +144,9 @@ def to_sample(sample: dict, cfg: StageSettings) -> conversation.Sample:
 def exhibits(cfg: StageSettings, run: Run) -> list[tuple[str, object]]:
     """Speed, memory and gradient over the training."""
     return [tuning.logged_steps(run.out)]
+
+
+def _split(captions: list[dict]) -> tuple[list[dict], list[dict]]:
+    """Captions to train on, and those to validate on."""
+    first = len(captions) - max(1, min(VALIDATED, len(captions) // 10))
+    return captions[:first], captions[first:]

@@ -140,10 +140,16 @@ def _write_vqav2_val(album: Album, pictures: int) -> None:
             about = {"question_type": " ".join(text.split()[:2]).lower(), "answer_type": answer_type, "multiple_choice_answer": right}
             annotations.append(about | {"answers": answers} | named)
             asked.append({"question_id": named["question_id"], "image": image, "text": by_word(text), "category": "default"})
-    head = {"info": {"description": "toy questions", "version": "2.0"}, "data_type": "mscoco", "data_subtype": "val2014", "license": {}}
-    album.write_json("eval/vqav2/v2_OpenEnded_mscoco_val2014_questions.json", head | {"task_type": "Open-Ended", "questions": questions})
-    album.write_json("eval/vqav2/v2_mscoco_val2014_annotations.json", head | {"annotations": annotations})
+    names = "v2_OpenEnded_mscoco_val2014_questions.json", "v2_mscoco_val2014_annotations.json"
+    _write_official(album, [f"eval/vqav2/{name}" for name in names], questions, annotations, version="2.0")
     album.write_lines("eval/vqav2/llava_vqav2_mscoco_val2014.jsonl", asked)
+
+
+def _write_official(album: Album, paths: list[str], questions: list[dict], annotations: list[dict], *, version: str) -> None:
+    """The two files of a benchmark in VQA's official layout: its questions, and what people answered."""
+    head = {"info": {"description": "toy questions", "version": version}, "data_type": "mscoco", "data_subtype": "val2014", "license": {}}
+    album.write_json(paths[0], head | {"task_type": "Open-Ended", "questions": questions})
+    album.write_json(paths[1], head | {"annotations": annotations})
 
 
 def _confident(answers: list[str]) -> list[dict]:
@@ -212,11 +218,9 @@ def _write_okvqa(album: Album, pictures: int) -> None:
         asked.append(named | {"question": question.text})
         answers = [one | {"raw_answer": one["answer"]} for one in _confident(ten_answers(rng, question.answer, question.wrong))]
         annotations.append(named | {"answer_type": "other", "question_type": "one", "answers": answers, "confidence": 3})
-    head = {"info": {"description": "toy questions", "version": "1.0"}, "data_type": "mscoco", "data_subtype": "val2014", "license": {}}
     album.write_json(f"{OKVQA}/okvqa_test_split.json", asked)
-    questions = head | {"task_type": "Open-Ended", "questions": asked}
-    album.write_json(f"{OKVQA}/OpenEnded_mscoco_val2014_questions_clean.json", questions)
-    album.write_json(f"{OKVQA}/mscoco_val2014_annotations_clean.json", head | {"annotations": annotations})
+    names = "OpenEnded_mscoco_val2014_questions_clean.json", "mscoco_val2014_annotations_clean.json"
+    _write_official(album, [f"{OKVQA}/{name}" for name in names], asked, annotations, version="1.0")
 
 
 def _write_vizwiz_val(album: Album, pictures: int) -> None:
